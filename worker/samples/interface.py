@@ -1,0 +1,49 @@
+"""Samples as tensors: what every algorithm is given.
+
+Knows tensors; knows nothing of files, jobs or HTTP.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class SampleSet:
+    """Labelled images. `images` uint8 (n, c, h, w), `labels` int64 (n,) with the *true* class of each."""
+
+    images: Tensor
+    labels: Tensor
+    class_names: tuple[str, ...]  # index -> name, one per class of the model
+    name: str = ""  # the uploader's file name, for display
+    digest: str = ""  # sha256:… of the archive, or of the sorted files of a folder
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, index: Tensor) -> "SampleSet":
+        """The samples at `index`, int64 (m,)."""
+        return SampleSet(self.images[index], self.labels[index], self.class_names, self.name, self.digest)
+
+
+@dataclass(frozen=True, slots=True)
+class TriggeredSet:
+    """Images that carry a known trigger. Evaluation only; no algorithm that decides takes this type."""
+
+    images: Tensor  # uint8 (n, c, h, w)
+    labels: Tensor  # int64 (n,) true class
+    targets: Tensor  # int64 (n,) what the attacker wants
+    name: str = ""
+    digest: str = ""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True, slots=True)
+class CleanSplit:
+    """The clean samples, divided once: what fits, what selects, what reports. Disjoint; together the whole."""
+
+    fit: SampleSet
+    select: SampleSet
+    report: SampleSet
