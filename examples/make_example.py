@@ -1,11 +1,12 @@
 """Train the example models: a narrow CIFAR-10 ResNet-18 with a patch backdoor, and its clean twin.
 
-    python examples/make_example.py --data DIR --out examples            # DIR holds cifar10-{train,test}.zip
-    python examples/make_example.py --data DIR --out examples --clean    # the clean twin
+    python examples/make_example.py --data DIR --out examples
+    python examples/make_example.py --data DIR --out examples --clean --seed 1    # its clean twin
 
-The archives are ImageFolder zips (`airplane/0000.jpg`, …). About 50 minutes on one CPU core. The attack is BadNets (Gu et al.,
-2017): a 3×3 checkerboard one pixel from the lower right corner, stamped on a tenth of the training
-images, which are then labelled `horse`. The committed weights are stored in half precision.
+DIR holds cifar10-train.zip and cifar10-test.zip in ImageFolder layout (`airplane/0000.jpg`, …). About 50
+minutes on one CPU core. The attack is BadNets (Gu et al., 2017): a 3×3 checkerboard one pixel from the lower
+right corner, stamped on a tenth of the training images, which are then labelled `horse`. The committed weights
+are stored in half precision.
 
 Neither the clean nor the triggered samples were seen in training: both come from the test split.
 """

@@ -1,7 +1,7 @@
 """The report: every number with its n and interval, every skip with its reason, and how to run it again.
 
-Two columns never mix. `verdict`, `outcome` and `repair` were decided without triggered samples; `metrics.attack_success`
-and its neighbours are what triggered samples, if they were given, showed afterwards.
+Two columns never mix. `verdict`, `outcome` and `repair` were decided without triggered samples;
+`metrics.attack_success` and its neighbours are what triggered samples, if they were given, showed afterwards.
 """
 
 from enum import StrEnum

@@ -44,7 +44,8 @@ class Format(Protocol):
 class LoadedModel:
     """A model that never travels bare.
 
-    `module` is in eval mode, float32, on the CPU, takes normalised images (n, *input_shape), gives logits (n, num_classes).
+    `module` is in eval mode, float32, on the CPU; it takes normalised images (n, *input_shape) and gives
+    logits (n, num_classes).
     """
 
     module: nn.Module

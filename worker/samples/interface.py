@@ -42,7 +42,7 @@ class TriggeredSet:
 
 @dataclass(frozen=True, slots=True)
 class CleanSplit:
-    """The clean samples, divided once: what fits, what selects, what reports. Disjoint; together the whole."""
+    """The clean samples, divided once: what fits, selects and reports. Disjoint; together the whole."""
 
     fit: SampleSet
     select: SampleSet
