@@ -3,14 +3,26 @@
 Knows tensors and files; knows nothing of jobs, HTTP or the science.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from app.contract.report import Normalisation
+
+SAVE_STATE_DICT = (
+    "Where you trust the file, load it and save only its tensors:\n"
+    '    model = torch.load("model.pt", weights_only=False)\n'
+    '    torch.save(model.state_dict(), "weights.pt")'
+)
+SAVE_AGAIN = 'Where you trust the file: torch.save(torch.load("model.pt", weights_only=True), "weights.pt")'
+DAMAGED = "Fetch or export the file again, and compare its size with the original."
+MAX_DIMENSIONS = 8
+MAX_ELEMENTS = 1 << 48
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,19 +37,58 @@ class StoredModel:
     prefix: str = ""  # what stands before every key beyond the module's own names, such as "module."
 
 
+def countable(shape: tuple[int, ...]) -> bool:
+    """Whether a shape, even one with a zero in it, is so bounded that no arithmetic on it overflows."""
+    return len(shape) <= MAX_DIMENSIONS and math.prod(max(size, 1) for size in shape) <= MAX_ELEMENTS
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one tensor lies in its file, in a dtype and layout that the machine can use as it stands."""
+
+    start: int  # byte of the first element
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]  # in elements; never negative
+
+    @property
+    def span(self) -> int:
+        """Elements from the first to the last, both counted, with whatever lies between them."""
+        if 0 in self.shape:
+            return 0
+        return 1 + sum((size - 1) * step for size, step in zip(self.shape, self.stride, strict=True))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the span."""
+        return self.span * self.dtype.itemsize
+
+    @property
+    def end(self) -> int:
+        """The first byte behind the tensor."""
+        return self.start + self.nbytes
+
+
 class Format(Protocol):
-    """One kind of model file."""
+    """One kind of model file.
+
+    A format only says where the tensors lie. `stored` reads them there, and writes changed ones back there, so
+    that every other byte of the file stays as it was uploaded.
+    """
 
     name: str
 
-    def recognises(self, path: Path) -> bool:
-        """Whether the first bytes of the file are of this format. Never raises on content."""
+    def recognises(self, head: bytes) -> bool:
+        """Whether a file that begins with these bytes (512, or all there are) means to be of this format."""
 
-    def read(self, path: Path) -> StoredModel:
-        """The stored tensors. Raises `ModelError` on anything that is not a plain, bounded set of tensors."""
+    def locate(self, file: BinaryIO, size: int) -> Mapping[str, Place]:
+        """Key -> place within the `size` bytes of the file, in file order; places never overlap in themselves.
 
-    def write(self, source: StoredModel, tensors: Mapping[str, Tensor], target: Path) -> None:
-        """Write `tensors` in the form of `source`: same keys, order, dtypes, nesting and metadata."""
+        Raises `ModelError` on anything that is not a plain, bounded set of tensors, having run none of it.
+        """
+
+    def seal(self, file: BinaryIO, changed: Iterable[Place]) -> None:
+        """Make the checksums of the file agree with new bytes at the `changed` places."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,8 @@ He et al., Deep Residual Learning for Image Recognition, CVPR 2016, with a 3×3 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from worker.formats.architectures.interface import Shapes, first_axes
+
 
 class BasicBlock(nn.Module):
     """Two 3×3 convolutions and a shortcut."""
@@ -88,3 +90,8 @@ class ResNet(nn.Module):
         out = self.layer4(self.layer3(self.layer2(self.layer1(out))))
         out = F.adaptive_avg_pool2d(out, 1).flatten(1)
         return self.linear(out)  # type: ignore[no-any-return]
+
+
+def infer(shapes: Shapes) -> dict[str, int] | None:
+    """Width and number of classes."""
+    return first_axes(shapes, width="conv1.weight", num_classes="linear.weight")

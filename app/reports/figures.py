@@ -1,0 +1,285 @@
+"""Which numbers of a report go into which picture, and the sentence that says what the picture shows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from app.contract.report import Candidate, Epoch, Estimate, LayerMasks, Outcome, Report
+from app.reports import charts, rows
+from app.reports.numerals import count, number, percent, plural, points
+from app.reports.scales import round_top
+from app.reports.wording import class_name
+
+SHOWN_CLASSES = 10
+_NAME = 16  # characters that fit beside a picture
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """The curves of one training stage."""
+
+    name: str
+    shows: str
+    pictures: tuple[Markup, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One row of the mask table."""
+
+    masks: LayerMasks
+    picture: Markup
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A picture and what it shows."""
+
+    shows: str
+    picture: Markup
+
+
+def stages(report: Report) -> tuple[Stage, ...]:
+    """Unlearning and recovering, one set of curves each; a stage that did not run has none."""
+    return (
+        _stage(report, "Unlearning", "unlearning", report.unlearning),
+        _stage(report, "Recovering", "recovering", report.recovering),
+    )
+
+
+def _stage(report: Report, name: str, key: str, epochs: tuple[Epoch, ...]) -> Stage:
+    if not epochs:
+        return Stage(name, "This stage did not run.", ())
+    first, last = epochs[0], epochs[-1]
+    shows = (
+        f"{plural(len(epochs), 'epoch')}; held accuracy {percent(first.held_accuracy)} → {percent(last.held_accuracy)}, "
+        f"loss {number(first.loss)} → {number(last.loss)}."
+    )
+    accuracy = charts.curves(
+        f"{key}-accuracy",
+        f"{name}: accuracy per epoch",
+        shows,
+        [
+            charts.Curve("held", "held", tuple((e.number, e.held_accuracy) for e in epochs)),
+            charts.Curve("training", "training", tuple((e.number, e.accuracy) for e in epochs)),
+        ],
+        charts.Axis("accuracy", 0.0, 1.0, _whole),
+        x_name="epoch",
+        height=170,
+    )
+    loss = charts.curves(
+        f"{key}-loss",
+        f"{name}: loss per epoch",
+        shows,
+        [charts.Curve("loss", "held", tuple((e.number, e.loss) for e in epochs))],
+        charts.Axis("loss", 0.0, round_top(max(e.loss for e in epochs)), number),
+        x_name="epoch",
+        height=130,
+    )
+    return Stage(name, shows, (accuracy, loss, _share_curves(report, name, key, epochs)))
+
+
+def _share_curves(report: Report, name: str, key: str, epochs: tuple[Epoch, ...]) -> Markup:
+    watched = _watched(report)
+    lines = [
+        charts.Curve(
+            class_name(report, index, 9), "target", tuple((e.number, e.label_shares[index]) for e in epochs)
+        )
+        for index in watched
+    ]
+    said = "; ".join(f"{class_name(report, i)} {percent(epochs[-1].label_shares[i])}" for i in watched)
+    return charts.curves(
+        f"{key}-shares",
+        f"{name}: share of predictions per epoch",
+        f"After the last epoch: {said}.",
+        lines,
+        charts.Axis("share of predictions", 0.0, 1.0, _whole),
+        x_name="epoch",
+        height=150,
+    )
+
+
+def _watched(report: Report) -> tuple[int, ...]:
+    """The suspected classes, or the one that unlearning ended on."""
+    known = range(len(report.label_shares.unlearned))
+    suspected = tuple(index for index in report.verdict.target_classes if index in known)
+    return suspected[:3] or (max(known, key=lambda index: report.label_shares.unlearned[index]),)
+
+
+def watched_names(report: Report) -> str:
+    """The classes whose share the curves follow."""
+    return ", ".join(class_name(report, index) for index in _watched(report))
+
+
+def layers(report: Report) -> tuple[Layer, ...]:
+    """One histogram per layer; above them all layers together, if there are several."""
+    masks = report.masks
+    if len(masks) > 1:
+        bins = tuple(sum(column) for column in zip(*(layer.histogram for layer in masks), strict=True))
+        total = LayerMasks(
+            parameter="all layers",
+            filters=sum(layer.filters for layer in masks),
+            pruned=sum(layer.pruned for layer in masks),
+            histogram=bins,
+        )
+        masks = (total, *masks)
+    return tuple(Layer(layer, _layer(report, at, layer)) for at, layer in enumerate(masks))
+
+
+def _layer(report: Report, at: int, layer: LayerMasks) -> Markup:
+    return rows.histogram(
+        f"mask-{at}",
+        f"Filter masks of {layer.parameter}",
+        f"{layer.pruned} of {layer.filters} pruned; counts from 0 to 1: {' '.join(map(str, layer.histogram))}",
+        layer.histogram,
+        pruned_to=report.repair.threshold if report.outcome is Outcome.REPAIRED else None,
+    )
+
+
+def tradeoff(report: Report) -> Figure | None:
+    """Accuracy against pruned filters, with the budget and the point that was chosen, or came nearest."""
+    candidates = report.repair.candidates
+    if not candidates:
+        return None
+    first = candidates[0]
+    floor = first.accuracy.value - first.change.value - report.options.prune.accuracy_budget
+    repaired = report.outcome is Outcome.REPAIRED
+    marked = report.repair.chosen if repaired else report.repair.best_candidate
+    shows = f"{plural(len(candidates), 'operating point')} measured, {sum(c.within_budget for c in candidates)} within budget."
+    mark = ""
+    if marked is not None:
+        point = candidates[marked]
+        what = "chosen" if repaired else "least bad, refused"
+        mark = f"{what}: {count(point.pruned)} pruned, {percent(point.accuracy.value)}"
+        shows += f" {mark[0].upper()}{mark[1:]}."
+    return Figure(
+        shows,
+        charts.tradeoff(
+            "tradeoff",
+            "Accuracy against pruned filters",
+            shows,
+            [_option(candidate) for candidate in candidates],
+            floor=max(floor, 0.0),
+            marked=marked,
+            mark=mark,
+        ),
+    )
+
+
+def evaluated(report: Report) -> Figure | None:
+    """Attack success at the same operating points, if triggered samples were given."""
+    candidates = report.repair.candidates
+    measured = [(c.pruned, c.attack_success) for c in candidates if c.attack_success is not None]
+    if not measured:
+        return None
+    shows = f"Attack success {percent(measured[0][1])} → {percent(measured[-1][1])} from the first to the last point."
+    picture = charts.evaluation(
+        "evaluated",
+        "Attack success against pruned filters, evaluation only",
+        shows,
+        measured,
+        span=[_option(candidate) for candidate in candidates],
+    )
+    return Figure(shows, picture)
+
+
+def _option(candidate: Candidate) -> charts.Option:
+    accuracy = candidate.accuracy
+    allowed = "within budget" if candidate.within_budget else "outside the budget"
+    note = f"{count(candidate.pruned)} pruned: {percent(accuracy.value)}, {points(candidate.change.value)}, {allowed}"
+    return charts.Option(
+        candidate.pruned, accuracy.value, accuracy.low, accuracy.high, candidate.within_budget, note
+    )
+
+
+def label_shares(report: Report) -> Figure:
+    """Where predictions go before, after unlearning, and after unlearning the repaired model."""
+    shares = report.label_shares
+    stacks = [shares.suspect, shares.unlearned]
+    panels = ["suspect", "unlearned"]
+    if shares.repaired_unlearned is not None:
+        stacks.append(shares.repaired_unlearned)
+        panels.append("repaired, unlearned")
+    columns = list(zip(*stacks, strict=True))
+    order = _leading([max(column) - min(column) for column in columns], report.verdict.target_classes)
+    drawn = [
+        rows.Row(class_name(report, index, _NAME), index in report.verdict.target_classes, columns[index])
+        for index in order
+    ]
+    rest = [column for index, column in enumerate(columns) if index not in order]
+    if rest:
+        drawn.append(
+            rows.Row(f"{len(rest)} others", marked=False, shares=tuple(map(sum, zip(*rest, strict=True))))
+        )
+    top = _watched(report)[0]
+    shows = f"Share of predictions on class {class_name(report, top)}: " + ", ".join(
+        f"{panel} {percent(stack[top])}" for panel, stack in zip(panels, stacks, strict=True)
+    )
+    shows += "."
+    return Figure(
+        shows,
+        rows.shares(
+            "shares", "Share of predictions per class", shows, drawn, panels, even=1 / max(len(columns), 1)
+        ),
+    )
+
+
+def class_accuracies(report: Report) -> Figure | None:
+    """Accuracy per class, before and after where the model changed."""
+    classes = report.metrics.per_class
+    if not classes:
+        return None
+    repaired = report.outcome is Outcome.REPAIRED
+    # Where nothing changed, the classes that do worst are the ones to look at.
+    weight = [
+        abs(c.accuracy.after.value - c.accuracy.before.value) if repaired else 1 - c.accuracy.before.value
+        for c in classes
+    ]
+    order = _leading(weight, [at for at, c in enumerate(classes) if c.index in report.verdict.target_classes])
+    drawn = []
+    for at in order:
+        one = classes[at]
+        drawn.append(
+            rows.Row(
+                class_name(report, one.index, _NAME),
+                one.index in report.verdict.target_classes,
+                before=_span(one.accuracy.before),
+                after=_span(one.accuracy.after) if repaired else None,
+            )
+        )
+    shows = _class_sentence(report, len(order), [w for at, w in enumerate(weight) if at not in order])
+    return Figure(shows, rows.accuracies("classes", "Accuracy per class", shows, drawn))
+
+
+def _class_sentence(report: Report, drawn: int, rest: Sequence[float]) -> str:
+    classes = report.metrics.per_class
+    if report.outcome is not Outcome.REPAIRED:
+        return (
+            f"The {count(drawn)} classes that do worst, of {count(len(classes))}." if rest else "All classes."
+        )
+    worst = min(classes, key=lambda c: c.accuracy.after.value - c.accuracy.before.value)
+    change = worst.accuracy.after.value - worst.accuracy.before.value
+    said = f"Largest loss: class {class_name(report, worst.index)}, {points(change)} (n = {worst.accuracy.before.n})."
+    if change >= 0:
+        said = "No class lost accuracy."
+    if rest:
+        said += f" {plural(len(rest), 'class', 'classes')} not drawn changed by at most {points(max(rest)).lstrip('+')}."
+    return said
+
+
+def _leading(weight: Sequence[float], always: Sequence[int]) -> list[int]:
+    """Up to ten indices in their own order: those that must be there, then those with the largest weight."""
+    if len(weight) <= SHOWN_CLASSES + 2:
+        return list(range(len(weight)))
+    first = [index for index in always if index < len(weight)][:SHOWN_CLASSES]
+    others = sorted((i for i in range(len(weight)) if i not in first), key=lambda i: -weight[i])
+    return sorted(first + others[: SHOWN_CLASSES - len(first)])
+
+
+def _span(estimate: Estimate) -> rows.Span:
+    return rows.Span(estimate.value, estimate.low, estimate.high, estimate.n)
+
+
+def _whole(share: float) -> str:
+    return f"{100 * share:.0f} %"

@@ -1,0 +1,118 @@
+"""The report for people: one HTML file without script, without requests, that also prints.
+
+Whatever is printed passes two gates that no template can forget: `legible` for hidden characters, autoescape for markup.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from pydantic import BaseModel
+
+from app.contract.options import SanitizeOptions
+from app.contract.report import Outcome, Report
+from app.reports import figures, numerals, rows, wording
+from app.reports.legible import legible
+
+CONTENT_SECURITY_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+
+
+@dataclass(frozen=True, slots=True)
+class OptionRow:
+    """One option beside its default."""
+
+    name: str
+    value: str
+    default: str
+
+    @property
+    def differs(self) -> bool:
+        """Whether the job was told something else than the default."""
+        return self.value != self.default
+
+
+def render(report: Report) -> str:
+    """The report as one self-contained page; equal reports give equal text."""
+    options = option_rows(report.options)
+    return (
+        _environment()
+        .get_template("report.html")
+        .render(
+            report=report,
+            policy=CONTENT_SECURITY_POLICY,
+            repaired=report.outcome is Outcome.REPAIRED,
+            badge=rows.badge(report.verdict.label.value, f"Verdict: {report.verdict.label.value}"),
+            best=wording.best_candidate(report),
+            figures=figures,
+            wording=wording,
+            options=options,
+            options_changed=[row for row in options if row.differs],
+        )
+    )
+
+
+def option_rows(options: SanitizeOptions) -> tuple[OptionRow, ...]:
+    """Every option by its dotted name, in the order of the model."""
+    defaults = dict(_flat(SanitizeOptions()))
+    return tuple(OptionRow(name, value, defaults[name]) for name, value in _flat(options))
+
+
+def _flat(options: BaseModel, prefix: str = "") -> Iterator[tuple[str, str]]:
+    for name in type(options).model_fields:
+        value = getattr(options, name)
+        if isinstance(value, BaseModel):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", _option(value)
+
+
+def _option(value: object) -> str:
+    match value:
+        case None:
+            return "not set"
+        case bool():
+            return "yes" if value else "no"
+        case tuple():
+            return ", ".join(map(str, value)) or "none"
+        case _:
+            return str(value)
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_shown,
+    )
+    environment.filters.update(_FILTERS)
+    return environment
+
+
+def _shown(value: object) -> object:
+    return legible(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
+
+
+def _tight(text: str) -> str:
+    """Keep numbers and their units, and `n = 100`, on one line."""
+    for loose, firm in ((" %", "\u00a0%"), ("n = ", "n\u00a0=\u00a0"), (" points", "\u00a0points")):
+        text = text.replace(loose, firm)
+    return text
+
+
+_FILTERS: Mapping[str, object] = {
+    "change_interval": numerals.change_interval,
+    "count": numerals.count,
+    "duration": numerals.duration,
+    "estimate": numerals.estimate,
+    "interval": numerals.interval,
+    "number": numerals.number,
+    "percent": numerals.percent,
+    "plural": numerals.plural,
+    "points": numerals.points,
+    "size": numerals.size,
+    "tight": _tight,
+}

@@ -1,0 +1,134 @@
+"""What a report says in sentences; the renderers share them, so that no two of them tell a different story.
+
+Never says that a model is safe: it says what was measured, on how many images, and what that does not show.
+"""
+
+from app.contract.findings import VerdictLabel
+from app.contract.report import Candidate, Outcome, Report
+from app.reports.legible import legible, name
+from app.reports.numerals import count, estimate, number, percent, plural, points
+
+VERDICTS = {
+    VerdictLabel.CLEAN: "No evidence of a backdoor found",
+    VerdictLabel.SUSPICIOUS: "Suspicious",
+    VerdictLabel.BACKDOORED: "Backdoored",
+    VerdictLabel.INCONCLUSIVE: "Inconclusive",
+}
+OUTCOMES = {
+    Outcome.UNCHANGED: "left unchanged",
+    Outcome.REPAIRED: "repaired",
+    Outcome.NOT_REPAIRED: "not repaired",
+}
+LIMITS = (
+    "This report says what was measured on the samples that were given. "
+    "It does not prove that the model carries no backdoor, or none any more."
+)
+
+
+def class_name(report: Report, index: int, limit: int = 60) -> str:
+    """The class as the samples call it, or its number where they do not know it."""
+    names = report.samples.class_names
+    return name(names[index], limit) if 0 <= index < len(names) else f"#{index}"
+
+
+def targets(report: Report) -> str:
+    """`class horse`, `classes cat and dog`, or nothing."""
+    names = [class_name(report, index) for index in report.verdict.target_classes]
+    if not names:
+        return ""
+    if len(names) == 1:
+        return f"class {names[0]}"
+    return f"classes {', '.join(names[:-1])} and {names[-1]}"
+
+
+def headline(report: Report) -> str:
+    """Verdict, outcome and cost in one sentence."""
+    toward = f" toward {targets(report)}" if report.verdict.target_classes else ""
+    accuracy = report.metrics.clean_accuracy
+    before, n = estimate(accuracy.before), f"(n = {count(accuracy.before.n)})"
+    match report.outcome:
+        case Outcome.REPAIRED:
+            what = (
+                f"{count(report.repair.pruned)} of {plural(report.repair.filters, 'filter')} pruned, "
+                f"clean accuracy {before} → {estimate(accuracy.after)} {n}"
+            )
+        case Outcome.NOT_REPAIRED:
+            what = f"the original is returned, clean accuracy {before} {n}"
+        case Outcome.UNCHANGED:
+            what = f"clean accuracy {before} {n}"
+    return f"{VERDICTS[report.verdict.label]}{toward} — {OUTCOMES[report.outcome]}: {what}"
+
+
+def looked_at(report: Report) -> str:
+    """What the verdict rests on, in one sentence, and what it therefore cannot say."""
+    signals = report.verdict.signals
+    firing = sum(signal.fires for signal in signals)
+    if not signals:
+        return "No signal was measured, so nothing is known about a backdoor."
+    said = f"{plural(len(signals), 'signal was', 'signals were')} measured; {firing or 'none'} fired."
+    if report.skipped:
+        said += f" {plural(len(report.skipped), 'check was', 'checks were')} skipped; the reasons are listed."
+    if not firing:
+        said += " A backdoor that none of these signals responds to would look the same."
+    return said
+
+
+def returned(report: Report) -> str:
+    """What became of the model, in sentences."""
+    reason = legible(report.repair.reason)
+    match report.outcome:
+        case Outcome.REPAIRED:
+            return f"The repaired model is returned in its original format. {reason}"
+        case Outcome.NOT_REPAIRED:
+            return f"The original model is returned as it came; what was found still stands. {reason}"
+        case Outcome.UNCHANGED:
+            return f"The original model is returned as it came. {reason}"
+
+
+def best_candidate(report: Report) -> Candidate | None:
+    """The least bad operating point of a repair that was refused."""
+    index = report.repair.best_candidate
+    candidates = report.repair.candidates
+    return candidates[index] if index is not None and index < len(candidates) else None
+
+
+def against(report: Report, candidate: Candidate) -> tuple[str, ...]:
+    """What stands against an operating point, one objection each."""
+    prune = report.options.prune
+    objections = []
+    if -candidate.change.value > prune.accuracy_budget:
+        objections.append(
+            f"it costs {points(candidate.change.value)} of clean accuracy; "
+            f"the budget is {points(-prune.accuracy_budget)}"
+        )
+    if -candidate.worst_class_change > prune.class_budget:
+        objections.append(
+            f"class {class_name(report, candidate.worst_class)} changes by {points(candidate.worst_class_change)}; "
+            f"the budget is {points(-prune.class_budget)}"
+        )
+    if not candidate.within_budget and not objections:
+        objections.append("it is outside the budget")
+    if candidate.evidence is None:
+        objections.append("whether evidence remains after it was not measured")
+    elif not candidate.passes:
+        objections.append(
+            f"the evidence that remains after it measures {number(candidate.evidence)}, which does not pass"
+        )
+    return tuple(objections)
+
+
+def summary(report: Report) -> str:
+    """One paragraph of plain text."""
+    parts = [headline(report) + ".", legible(report.verdict.because), returned(report), looked_at(report)]
+    if report.metrics.attack_success is not None:
+        success = report.metrics.attack_success
+        parts.append(
+            f"Evaluation only, with triggered samples: attack success {percent(success.before.value)}"
+            + (f" → {percent(success.after.value)}" if report.outcome is Outcome.REPAIRED else "")
+            + f" (n = {count(success.before.n)})."
+        )
+    else:
+        parts.append("Attack success was not measured: no triggered samples were given.")
+    if report.warnings:
+        parts.append(f"{plural(len(report.warnings), 'warning')}, listed in the report.")
+    return " ".join(part for part in parts if part)

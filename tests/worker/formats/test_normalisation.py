@@ -1,0 +1,112 @@
+"""Pixels are normalised as the user says, or as the clean samples say."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from app.errors import OptionsError
+from worker.formats.identify import resolve
+from worker.formats.normalisation import PRESETS, apply, choose, parse
+
+ZOO = Path(__file__).parents[3].parent / "shared" / "zoo"
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_presets_fit_colour_and_grey(name: str, channels: int) -> None:
+    found = parse(f" {name} ", channels)
+    assert (found.name, found.found, len(found.mean), len(found.std)) == (name, False, channels, channels)
+
+
+def test_numbers_may_be_stated() -> None:
+    found = parse("0.1,0.2,0.3/1,2,3", 3)
+    assert (found.name, found.mean, found.std) == ("custom", (0.1, 0.2, 0.3), (1.0, 2.0, 3.0))
+    assert parse("0.5/0.25", 3).std == (0.25, 0.25, 0.25)
+    assert parse("0,0,0/0.00392156862745098", 3).mean == (0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "cifar",
+        "0.5",
+        "0.5/",
+        "a/b",
+        "0.5/0.5/0.5",
+        "0.5,0.5/1",
+        "0.5/0",
+        "0.5/-1",
+        "0.5/inf",
+        "nan/1",
+        "123.7/58.4",
+    ],
+)
+def test_what_makes_no_sense_is_refused_with_the_presets(text: str) -> None:
+    with pytest.raises(OptionsError) as caught:
+        parse(text, 3)
+    assert caught.value.code == "options.normalize"
+    assert all(name in caught.value.remedy for name in PRESETS)
+
+
+def test_a_colour_preset_is_refused_for_two_channels() -> None:
+    with pytest.raises(OptionsError, match="takes 2"):
+        parse("cifar10", 2)
+    assert parse("half", 2).mean == (0.5, 0.5)
+
+
+def test_apply_centres_and_scales_without_touching_the_images() -> None:
+    images = torch.tensor([0, 51, 255], dtype=torch.uint8).repeat(3, 1)[None, :, None, :]
+    before = images.clone()
+    pixels = apply(images, parse("0,0.2,1/1,0.5,2", 3))
+    assert pixels.dtype == torch.float32
+    assert torch.allclose(pixels[0, :, 0], torch.tensor([[0, 0.2, 1], [-0.4, 0, 1.6], [-0.5, -0.4, 0]]))
+    assert torch.equal(images, before)
+
+
+class Threshold(torch.nn.Module):
+    """Says 1 where the mean input is above a level, and says it loudly."""
+
+    def __init__(self, level: float) -> None:
+        super().__init__()
+        self.level = torch.nn.Parameter(torch.tensor(level))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # noqa: D102
+        distance = x.mean((1, 2, 3)) - self.level
+        return torch.stack([-distance, distance], 1)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_choose_takes_the_most_accurate_and_reports_all(channels: int) -> None:
+    """Pixels of 200 and 250 are told apart at 0.97 only when they are left as they are."""
+    images = (
+        torch.tensor([200, 250], dtype=torch.uint8).repeat(20)[:, None, None, None].expand(-1, channels, 4, 4)
+    )
+    found = choose(Threshold(0.97), images, torch.tensor([0, 1]).repeat(20))
+    assert (found.name, found.found, found.mean) == ("none", True, (0.0,) * channels)
+    assert found.tried["none"] == 1.0
+    assert found.tried["half"] == 0.5
+    assert ("imagenet" in found.tried) == (channels != 2)
+
+
+def test_choose_breaks_ties_by_loss() -> None:
+    """Around 0 every centring preset is right; the smallest deviation is the most certain."""
+    images = torch.tensor([0, 255], dtype=torch.uint8).repeat(20)[:, None, None, None].expand(-1, 3, 4, 4)
+    found = choose(Threshold(0.0), images, torch.tensor([0, 1]).repeat(20))
+    assert found.tried["cifar10"] == found.tried["cifar10_rnp"] == 1.0
+    assert found.name == "cifar10_rnp"
+
+
+@pytest.mark.skipif(not ZOO.is_dir(), reason="the zoo is not here")
+@pytest.mark.parametrize("name", ["badnets-w32", "blend-w32", "clean-a-w32"])
+def test_choose_finds_what_a_zoo_model_was_trained_with(name: str) -> None:
+    module = resolve(load_file(ZOO / name / "model.safetensors"), "auto").module
+    with np.load(ZOO / "clean-500.npz") as held:
+        images = torch.from_numpy(held["images"]).permute(0, 3, 1, 2)
+        labels = torch.from_numpy(held["labels"]).long()
+    found = choose(module, images, labels)
+    assert found.name == "cifar10"
+    assert found.tried["none"] < found.tried["cifar10"]

@@ -1,0 +1,93 @@
+"""A classifier as the algorithms see it: uint8 images in, logits out.
+
+The module, the normalisation of its pixels and the place where it computes travel together, so that no algorithm
+guesses any of them. Knows tensors; knows nothing of files, jobs or HTTP.
+"""
+
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
+
+from worker.device import Placement
+from worker.samples.interface import SampleSet
+
+EVAL_BATCH = 256
+CROP_PADDING = 4  # pixels, as RandomCrop(32, 4) in the official RNP code
+
+
+@dataclass(frozen=True, slots=True)
+class Classifier:
+    """`module` on `placement.device`; `mean` and `std` (1, c, 1, 1) of pixels in [0, 1]."""
+
+    module: nn.Module
+    num_classes: int
+    mean: Tensor
+    std: Tensor
+    placement: Placement
+
+    def with_module(self, module: nn.Module) -> "Classifier":
+        """The same pixels and place, another module."""
+        return replace(self, module=module)
+
+    def copy(self) -> nn.Module:
+        """A deep copy of the module, to be changed; the suspect is evidence and stays as it is."""
+        return deepcopy(self.module)
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """uint8 (n, c, h, w) -> float32, normalised, in the layout of the placement."""
+        pixels = images.to(self.placement.device, torch.float32).div_(255).sub_(self.mean).div_(self.std)
+        return pixels.contiguous(memory_format=self.placement.memory_format)
+
+    @torch.no_grad()
+    def logits(self, images: Tensor) -> Tensor:
+        """Eval mode, float32 (n, num_classes) on the CPU."""
+        self.module.eval()
+        parts = []
+        for part in images.split(EVAL_BATCH):
+            with self.placement.autocast():
+                parts.append(self.module(self.normalise(part)).float().cpu())
+        return torch.cat(parts)
+
+    def predictions(self, images: Tensor) -> Tensor:
+        """Predicted classes, int64 (n,), eval mode."""
+        return self.logits(images).argmax(1)
+
+
+def batches(
+    samples: SampleSet, size: int, draw: torch.Generator, *, augment: bool
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """One shuffled pass, the last batch may be smaller: uint8 (b, c, h, w) and int64 (b,)."""
+    for index in torch.randperm(len(samples), generator=draw).split(size):
+        images = samples.images[index]
+        yield (crop_and_mirror(images, draw) if augment else images), samples.labels[index]
+
+
+def crop_and_mirror(images: Tensor, draw: torch.Generator) -> Tensor:
+    """RandomCrop(size, padding=4) with black borders and a mirror with probability ½, one draw per image."""
+    n, _, height, width = images.shape
+    padded = F.pad(images, (CROP_PADDING,) * 4)
+    rows = torch.randint(2 * CROP_PADDING + 1, (n, 1), generator=draw) + torch.arange(height)
+    cols = torch.randint(2 * CROP_PADDING + 1, (n, 1), generator=draw) + torch.arange(width)
+    cols = torch.where(torch.rand(n, 1, generator=draw) < 0.5, cols.flip(1), cols)
+    return padded[torch.arange(n)[:, None, None], :, rows[:, :, None], cols[:, None, :]].permute(0, 3, 1, 2)
+
+
+def set_mode(module: nn.Module, *, batch_statistics: bool, dropout: bool) -> None:
+    """Eval mode but for BatchNorm, which may follow the batch, and dropout, which may stay on."""
+    module.eval()
+    for part in module.modules():
+        if isinstance(part, _BatchNorm):
+            part.train(batch_statistics)
+        elif isinstance(part, _DropoutNd):
+            part.train(dropout)
+
+
+def label_shares(predictions: Tensor, num_classes: int) -> tuple[float, ...]:
+    """Share of predictions per class."""
+    return tuple((torch.bincount(predictions, minlength=num_classes) / max(len(predictions), 1)).tolist())

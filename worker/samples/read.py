@@ -1,0 +1,184 @@
+"""Samples from a folder, a zip or an .npz, as tensors in the shape of the model's input. START READING HERE.
+
+Knows files and tensors; knows nothing of jobs, HTTP or the science.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from zipfile import ZipFile
+
+import torch
+from torch import Tensor
+
+from app.contract.problem import Problem
+from app.errors import OptionsError, SamplesError
+from worker.samples import arrays
+from worker.samples.archive import archive_entries, is_archive, open_archive
+from worker.samples.classes import CLASSES_JSON, Classes, are_numbers, assign, parse_classes_json
+from worker.samples.entries import Entry, entries_digest, file_digest, folder_entries, shown, too_many
+from worker.samples.images import Canvas, decode, quiet_decoders
+from worker.samples.interface import SampleSet, TriggeredSet
+from worker.samples.layout import Layout, image_folder
+from worker.samples.limits import MAX_CLASSES_JSON_BYTES, MAX_IMAGES
+
+ACCEPTED = (
+    "Give a folder or a zip with one folder of images per class, or an .npz with 'images' and 'labels'."
+)
+CLASSES_SHOWN = 5  # in the warning about classes without an image
+
+
+@dataclass(frozen=True, slots=True)
+class _Labelled:
+    """What all forms of samples have in common; `targets` only where an .npz has them."""
+
+    canvas: Canvas
+    labels: Tensor
+    class_names: tuple[str, ...]
+    targets: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What the model takes; `known`: names of its classes, from samples that were read before."""
+
+    num_classes: int
+    input_shape: tuple[int, int, int]
+    known: tuple[str, ...] | None = None
+
+
+def read_samples(
+    path: Path, num_classes: int, input_shape: tuple[int, int, int]
+) -> tuple[SampleSet, tuple[Problem, ...]]:
+    """The labelled images at `path`, uint8 (n, *input_shape), and warnings.
+
+    A folder or zip in ImageFolder layout comes sorted by path, an .npz in its own order. Warnings:
+    `samples.resized`, `samples.made_grey`, `samples.missing_class`, `samples.has_targets`.
+    Raises `SamplesError`, whose code is listed where the rule lives: archive, entries, layout, classes, images, arrays.
+    """
+    found, digest = _read(path, _Wanted(num_classes, input_shape))
+    samples = SampleSet(found.canvas.images(), found.labels, found.class_names, path.absolute().name, digest)
+    return samples, (*found.canvas.warnings(), *_missing_classes(samples), *_suspicious(found))
+
+
+def read_triggered(
+    path: Path,
+    num_classes: int,
+    input_shape: tuple[int, int, int],
+    target: int | None = None,
+    class_names: tuple[str, ...] | None = None,
+) -> TriggeredSet:
+    """Images that carry a known trigger, uint8 (n, *input_shape), with true class and target class.
+
+    The true class is the folder, or `labels` of an .npz; the target is `target`, or `targets` of an .npz.
+    `class_names` are those of the clean samples, which give folder names their class where no classes.json does.
+    Raises `SamplesError` as `read_samples` does, and `OptionsError` (options.triggered_target) on a target that is
+    missing, out of range, or another than the file says.
+    """
+    if target is not None and not 0 <= target < num_classes:
+        raise _no_target(f"The target {target} is out of range: the model has {num_classes} classes.")
+    found, digest = _read(path, _Wanted(num_classes, input_shape, class_names))
+    targets = found.targets
+    if targets is None:
+        if target is None:
+            raise _no_target("The triggered samples do not say which class the trigger aims at.")
+        targets = torch.full_like(found.labels, target)
+    elif target is not None and bool((targets != target).any()):
+        raise _no_target(f"The target {target} is not what 'targets' in {shown(path.name)} says.")
+    return TriggeredSet(found.canvas.images(), found.labels, targets, path.absolute().name, digest)
+
+
+def _read(path: Path, wanted: _Wanted) -> tuple[_Labelled, str]:
+    """The samples and their digest."""
+    try:
+        if path.is_dir():
+            layout = image_folder(folder_entries(path))
+            return _from_folders(layout, wanted), entries_digest(layout.used())
+        if not path.is_file():
+            raise SamplesError(f"There is no {shown(str(path))}.", code="samples.not_found", remedy=ACCEPTED)
+        if not is_archive(path):
+            raise SamplesError(
+                f"{shown(path.name)} is neither a folder nor a zip archive.",
+                code="samples.bad_zip",
+                remedy=ACCEPTED,
+            )
+        with open_archive(path) as archive:
+            if path.suffix == ".npz" or "images" in arrays.members(archive):
+                return _from_arrays(archive, wanted), file_digest(path)
+            return _from_folders(image_folder(archive_entries(archive)), wanted), file_digest(path)
+    except OSError as error:
+        raise SamplesError(
+            f"{shown(str(path))} cannot be read: {error.strerror}.", remedy=ACCEPTED
+        ) from error
+
+
+def _from_folders(layout: Layout, wanted: _Wanted) -> _Labelled:
+    if len(layout.images) > MAX_IMAGES:
+        raise too_many(MAX_IMAGES, "images")
+    classes = _classes({folder for folder, _ in layout.images}, layout.classes_json, wanted)
+    canvas = Canvas(len(layout.images), wanted.input_shape)
+    with quiet_decoders():
+        for _, entry in layout.images:
+            canvas.add(decode(entry.read(), entry.name))
+    labels = torch.tensor([classes.index[folder] for folder, _ in layout.images])
+    return _Labelled(canvas, labels, classes.names)
+
+
+def _classes(folders: set[str], classes_json: Entry | None, wanted: _Wanted) -> Classes:
+    listed: Mapping[str, int] | None = None
+    if classes_json is not None:
+        data = classes_json.read()
+        if len(data) > MAX_CLASSES_JSON_BYTES:
+            raise SamplesError(
+                f"{CLASSES_JSON} is too large.",
+                code="samples.too_large",
+                remedy="Give names only, one per class.",
+            )
+        listed = parse_classes_json(data, wanted.num_classes)
+    elif wanted.known and not (are_numbers(folders) and folders.isdisjoint(wanted.known)):
+        listed = {name: place for place, name in enumerate(wanted.known)}
+    return assign(folders, wanted.num_classes, listed)
+
+
+def _from_arrays(archive: ZipFile, wanted: _Wanted) -> _Labelled:
+    canvas = arrays.read_images(archive, wanted.input_shape)
+    n = len(canvas.images())
+    labels = arrays.read_classes(archive, "labels", n, wanted.num_classes)
+    has_targets = "targets" in arrays.members(archive)
+    targets = arrays.read_classes(archive, "targets", n, wanted.num_classes) if has_targets else None
+    return _Labelled(canvas, labels, tuple(map(str, range(wanted.num_classes))), targets)
+
+
+def _missing_classes(samples: SampleSet) -> tuple[Problem, ...]:
+    counts = torch.bincount(samples.labels, minlength=len(samples.class_names)).tolist()
+    missing = [name for name, count in zip(samples.class_names, counts, strict=True) if not count]
+    if not missing:
+        return ()
+    names = ", ".join(map(shown, missing[:CLASSES_SHOWN])) + (", …" if len(missing) > CLASSES_SHOWN else "")
+    return (
+        Problem(
+            code="samples.missing_class",
+            detail=f"{len(missing)} of {len(counts)} classes have no image: {names}.",
+            remedy="Add images of every class: nothing can be said of harm to a class that is not there.",
+        ),
+    )
+
+
+def _suspicious(found: _Labelled) -> tuple[Problem, ...]:
+    if found.targets is None:
+        return ()
+    return (
+        Problem(
+            code="samples.has_targets",
+            detail="The clean samples have an array 'targets', as triggered samples do; it was not used.",
+            remedy="Check that these are the clean samples: a repair that learns from triggered images is worthless.",
+        ),
+    )
+
+
+def _no_target(detail: str) -> OptionsError:
+    return OptionsError(
+        detail,
+        code="options.triggered_target",
+        remedy="Name the class the trigger aims at as an option, or give an .npz with 'targets'.",
+    )
