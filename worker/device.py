@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from app.errors import OptionsError
 
 MARGIN = 1.25  # how many times faster something must be before it replaces the plain choice
 REPEATS = 5
+IMAGE_DIMENSIONS = 4  # only (n, c, h, w) has a channels-last layout
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,13 @@ class Placement:
     device: torch.device
     precision: torch.dtype = torch.float32
     memory_format: torch.memory_format = torch.contiguous_format
+
+    def take(self, module: nn.Module) -> nn.Module:
+        """The module itself, moved here."""
+        for parameter in (*module.parameters(), *module.buffers()):
+            layout = self.memory_format if parameter.dim() == IMAGE_DIMENSIONS else torch.preserve_format
+            parameter.data = parameter.data.to(self.device, memory_format=layout)
+        return module
 
     def autocast(self) -> torch.autocast:
         """The context in which forward passes run."""

@@ -1,13 +1,13 @@
 """Every option of a job, with its default, its bound and its source. Defaults live here and nowhere else.
 
 `fidelity="paper"` runs RNP as its authors' code does (Li et al., ICML 2023, official repository at eeae192), oddities
-included; `fidelity="service"` runs it as we found it to work on nets that the paper did not tune for. The
-deviations are the fields of `UnlearnOptions` and `RecoverOptions`; docs/decisions/0004 gives a reason for each.
+included; `fidelity="service"` runs it as we found it to work on nets that the paper did not tune for. `PAPER` lists
+every deviation; docs/decisions gives the reasons.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from app.contract.frozen import Frozen
 
@@ -24,18 +24,22 @@ class SplitOptions(Frozen):
 class UnlearnOptions(Frozen):
     """Stage 1, neuron unlearning: ascent on the clean loss (RNP §3.2)."""
 
-    lr: float = Field(0.01, gt=0, le=1)  # official main.py, --unlearning_lr
+    lr: float = Field(
+        0.005, gt=0, le=1
+    )  # half of the official: small nets jump past the useful region otherwise
     momentum: float = Field(0.9, ge=0, lt=1)  # official
     weight_decay: float = Field(5e-4, ge=0)  # official; its sign is not flipped
-    milestones: tuple[int, ...] = (10, 20)  # official, epochs at which lr falls tenfold
-    max_epochs: int = Field(21, ge=1, le=500)  # official: range(0, 20 + 1)
+    milestones: tuple[int, ...] = ()  # a falling rate leaves slow nets stuck half way
+    max_epochs: int = Field(40, ge=1, le=500)
     batch_size: int = Field(128, ge=1, le=4096)  # official
-    stop_accuracy: float = Field(0.20, ge=0, lt=1)  # official, tuned for 10 classes
+    stop_accuracy: float = Field(0.20, ge=0, lt=1)  # official, for 10 classes
     augment: bool = True  # official: RandomCrop(32, 4) and a mirror in every stage
     batch_statistics: bool = True  # official: model.train(), BatchNorm normalises by the batch
-    dropout: bool = True  # official: model.train() leaves dropout on
-    clip_norm: float | None = None  # official clips before backward(), which is no clipping at all
-    stop_on: Literal["training", "held"] = "training"  # official: accuracy of the moving, augmented model
+    dropout: bool = False  # blurs which neurons move
+    clip_norm: float | None = Field(
+        20.0, gt=0
+    )  # the official bound, applied after backward() so that it clips
+    stop_on: Literal["training", "held"] = "held"  # eval mode: what the next stage will meet
 
 
 class RecoverOptions(Frozen):
@@ -48,9 +52,31 @@ class RecoverOptions(Frozen):
     batch_size: int = Field(128, ge=1, le=4096)  # official
     augment: bool = True  # official
     batch_statistics: bool = True  # official
-    dropout: bool = True  # official
-    decimals: int | None = Field(None, ge=1, le=8)  # official writes masks as {:.4f}
-    saturation: float | None = Field(None, gt=0, lt=1)
+    dropout: bool = False
+    decimals: int | None = Field(
+        None, ge=1, le=8
+    )  # masks keep their float32; the official file has four decimals
+    saturation: float | None = Field(
+        0.02,
+        gt=0,
+        lt=1,
+        description="share of masks at 0 beyond which the rate is divided by four and tried again",
+    )
+
+
+# What `fidelity="paper"` changes back to the official code, where the service deviates.
+PAPER: dict[str, dict[str, Any]] = {
+    "unlearn": {
+        "lr": 0.01,  # main.py, --unlearning_lr
+        "milestones": (10, 20),  # epochs at which the rate falls tenfold
+        "max_epochs": 21,  # range(0, 20 + 1)
+        "dropout": True,  # model.train()
+        "clip_norm": None,  # the official code clips before backward(), which is no clipping at all
+        "stop_on": "training",  # accuracy of the moving, augmented model in train mode
+    },
+    "recover": {"dropout": True, "decimals": 4, "saturation": None},
+    "prune": {"threshold_step": 0.05},  # arange(0, .90 + .05, .05)
+}
 
 
 class PruneOptions(Frozen):
@@ -60,9 +86,13 @@ class PruneOptions(Frozen):
         0.02, ge=0, le=0.5, description="clean accuracy that a repair may cost, absolute"
     )
     class_budget: float = Field(
-        0.10, ge=0, le=1, description="accuracy that the worst class may lose, absolute"
+        0.2, ge=0, le=1, description="accuracy that the worst class may lose, absolute"
     )
-    max_threshold: float = Field(0.9, gt=0, le=1)  # official sweep: arange(0, .90 + .05, .05)
+    max_threshold: float = Field(0.9, gt=0, le=1)  # official sweep
+    threshold_step: float = Field(0.02, ge=0.001, le=0.5)
+    evidence_threshold: float = Field(
+        0.8, gt=0, le=2, description="label shift above which it counts as evidence"
+    )
 
 
 class SanitizeOptions(Frozen):
@@ -79,3 +109,19 @@ class SanitizeOptions(Frozen):
     unlearn: UnlearnOptions = UnlearnOptions()
     recover: RecoverOptions = RecoverOptions()
     prune: PruneOptions = PruneOptions()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _paper(cls, given: Any) -> Any:  # noqa: ANN401 - pydantic hands over whatever was given
+        """Under `fidelity="paper"` every option that was not given takes the official value."""
+        if not isinstance(given, dict) or given.get("fidelity") != "paper":
+            return given
+        stated = {key: given.get(key, {}) for key in PAPER}
+        merged = {
+            key: {
+                **PAPER[key],
+                **(value.model_dump(exclude_unset=True) if isinstance(value, Frozen) else value),
+            }
+            for key, value in stated.items()
+        }
+        return {**given, **merged}

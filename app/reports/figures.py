@@ -53,7 +53,8 @@ def _stage(report: Report, name: str, key: str, epochs: tuple[Epoch, ...]) -> St
         return Stage(name, "This stage did not run.", ())
     first, last = epochs[0], epochs[-1]
     shows = (
-        f"{plural(len(epochs), 'epoch')}; held accuracy {percent(first.held_accuracy)} → {percent(last.held_accuracy)}, "
+        f"{plural(len(epochs), 'epoch')}; "
+        f"held accuracy {percent(first.held_accuracy)} → {percent(last.held_accuracy)}, "
         f"loss {number(first.loss)} → {number(last.loss)}."
     )
     accuracy = charts.curves(
@@ -146,7 +147,8 @@ def tradeoff(report: Report) -> Figure | None:
     floor = first.accuracy.value - first.change.value - report.options.prune.accuracy_budget
     repaired = report.outcome is Outcome.REPAIRED
     marked = report.repair.chosen if repaired else report.repair.best_candidate
-    shows = f"{plural(len(candidates), 'operating point')} measured, {sum(c.within_budget for c in candidates)} within budget."
+    allowed = sum(candidate.within_budget for candidate in candidates)
+    shows = f"{plural(len(candidates), 'operating point')} measured, {allowed} within budget."
     mark = ""
     if marked is not None:
         point = candidates[marked]
@@ -264,7 +266,8 @@ def _class_sentence(report: Report, drawn: int, rest: Sequence[float]) -> str:
     if change >= 0:
         said = "No class lost accuracy."
     if rest:
-        said += f" {plural(len(rest), 'class', 'classes')} not drawn changed by at most {points(max(rest)).lstrip('+')}."
+        others = plural(len(rest), "class", "classes")
+        said += f" {others} not drawn changed by at most {points(max(rest)).lstrip('+')}."
     return said
 
 

@@ -1,6 +1,7 @@
 """The report for people: one HTML file without script, without requests, that also prints.
 
-Whatever is printed passes two gates that no template can forget: `legible` for hidden characters, autoescape for markup.
+Whatever is printed passes two gates that no template can forget: `legible` for hidden characters, autoescape for
+markup.
 """
 
 from collections.abc import Iterator, Mapping

@@ -24,7 +24,7 @@ def render(report: Report) -> str:
         *_signals(report),
         *_notes(report),
         _reproduce(report.reproduce),
-        f"Model {_code(report.model.name)}, `{prose(report.model.digest)}` · returned `{prose(report.result_digest)}` · "
+        f"Model {_code(report.model.name)}, {_code(report.model.digest)} · returned {_code(report.result_digest)} · "
         f"seed {report.seed} · {duration(sum(report.timings.values()))}",
         LIMITS,
     ]

@@ -105,7 +105,7 @@ class LoadedModel:
     architecture: str  # "resnet18_cifar:width=16"
     identified: bool
     stored: StoredModel
-    normalisation: Normalisation | None = None
+    normalisation: Normalisation
 
     def stored_key(self, parameter: str) -> str:
         """The key in the file of a parameter of `module`."""

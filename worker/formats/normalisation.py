@@ -29,6 +29,7 @@ PRESETS: dict[str, Statistics] = {
 # What a few hundred images can tell apart. cifar100 and tiny_imagenet are too near to cifar10: they must be named.
 TRIED = ("cifar10", "cifar10_rnp", "none", "imagenet", "half")
 CUSTOM = "custom"
+NONE = "none"
 ENOUGH = 256  # images
 BATCH = 128
 

@@ -1,8 +1,8 @@
 """The evidence that a repair must remove: where the predictions go when the clean task is unlearned.
 
-A backdoored net falls onto the target class: nearly all accuracy that it loses turns into predictions of that one class.
-A clean net falls too, but more slowly and onto several classes. So the measure is not *whether* one class grows but how
-much of the lost accuracy it takes, which means the same for any number of classes and for any speed of unlearning.
+A backdoored net falls onto the target class: nearly all accuracy that it loses turns into predictions of that one
+class. A clean net falls too, but onto several classes. So the measure is not *whether* one class grows but how much of
+the lost accuracy it takes, which means the same for any number of classes and for any speed of unlearning.
 Knows the epochs of an unlearning; knows nothing of models.
 """
 

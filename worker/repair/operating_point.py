@@ -1,9 +1,9 @@
 """The operating point: which filters are pruned, chosen without any triggered sample.
 
-Published RNP walks thresholds over the masks and lets a person look at the attack's success on poisoned test images. Here
-the candidates are the same nested thresholds, but a candidate passes when (1) on images that fitted nothing the paired
-loss of clean accuracy stays inside the budget, overall and for the worst class, and (2) the evidence is gone: the
-repaired model, unlearned in its turn, no longer falls onto one class. The smallest candidate that passes is chosen.
+Published RNP walks thresholds over the masks and lets a person look at the attack's success on poisoned test images.
+Here the candidates are the same nested thresholds, but a candidate passes when (1) on images that fitted nothing the
+paired loss of clean accuracy stays inside the budget, overall and for the worst class, and (2) the evidence is gone:
+the repaired model, unlearned in its turn, no longer falls onto one class. The smallest that passes is chosen.
 
 Knows masks, classifiers and the selecting split; has no way to be given a triggered sample.
 """
@@ -118,12 +118,12 @@ def _walk(
 
 def _within(change: float, worst_change: float, options: PruneOptions) -> bool:
     tolerance = torch.finfo(torch.float32).eps  # 3 of 150 images are 2 %, whatever the last bit says
-    return change >= -options.accuracy_budget - tolerance and worst_change >= -options.class_budget - tolerance
+    return (
+        change >= -options.accuracy_budget - tolerance and worst_change >= -options.class_budget - tolerance
+    )
 
 
-def _point(
-    walked: list[_Considered], chosen: int | None, best: int | None, reason: str
-) -> OperatingPoint:
+def _point(walked: list[_Considered], chosen: int | None, best: int | None, reason: str) -> OperatingPoint:
     return OperatingPoint(
         candidates=tuple(c.candidate for c in walked),
         filters=tuple(c.filters for c in walked),

@@ -31,7 +31,9 @@ def recover(
     unlearned: Classifier, clean: SampleSet, options: RecoverOptions, seed: int, progress: Progress = SILENT
 ) -> Recovered:
     """Descend the clean loss through the masks; they start at 1 and are clamped to [0, 1] after every step."""
-    module = unlearned.copy().requires_grad_(requires_grad=False)  # only masks move: no gradient of any weight is computed
+    module = unlearned.copy().requires_grad_(
+        requires_grad=False
+    )  # only masks move: no gradient of any weight is computed
     masks = {name: mask.requires_grad_() for name, mask in ones(module).items()}
     optimiser = torch.optim.SGD(masks.values(), options.lr, momentum=options.momentum)
     draw = torch.Generator().manual_seed(seed)

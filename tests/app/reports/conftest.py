@@ -94,7 +94,7 @@ def build(
             precision="float32",
             memory_format="channels_last",
             threads=2,
-        ),  # fmt: skip
+        ),
         timings={"load": 0.4, "unlearn": 21.3, "recover": 38.9, "choose": 12.7, "verify": 64.1, "write": 0.2},
         skipped=(
             Skipped(what="trigger recovery", reason="needs at least 32 clean images per class; there are 20"),
@@ -138,7 +138,8 @@ def _verdict(label: VerdictLabel, target: int, *, guilty: bool) -> Verdict:
                fires_when="above", null=null, target_class=target if guilty else None),
         Signal(name="normalised label variance", value=0.713 if guilty else 0.034, threshold=0.28,
                fires_when="above", null=null, target_class=target if guilty else None),
-        Signal(name="entropy of predictions", value=0.61 if guilty else 2.1, threshold=1.2, fires_when="below", null=null),
+        Signal(name="entropy of predictions", value=0.61 if guilty else 2.1, threshold=1.2,
+               fires_when="below", null=null),
         Signal(name="shift of the output row, z", value=2.9, threshold=3.5, fires_when="above", null=null),
     )  # fmt: skip
     because = {
@@ -235,7 +236,7 @@ def _share(classes: int, target: int, top: float) -> tuple[float, ...]:
 def _layer(at: int, layers: int, outcome: Outcome) -> LayerMasks:
     late = at >= layers * 0.75
     filters = 16 * 2 ** min(4 * at // max(layers, 1), 3)
-    low = (1, 0, 2, 2) if late else ((0, 0, 1, 0) if at % 5 == 0 else (0, 0, 0, 0))
+    low = (1, 0, 2, 1) if late else ((0, 0, 1 + (at == 0), 0) if at % 5 == 0 else (0, 0, 0, 0))
     middle = tuple((at + bin_) % 3 if bin_ > 6 else 0 for bin_ in range(4, 17))
     tail = (2, 3)
     top = filters - sum(low) - sum(middle) - sum(tail)

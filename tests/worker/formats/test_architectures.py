@@ -76,7 +76,7 @@ def build(text: str, num_classes: int = 10) -> torch.nn.Module:
     architecture = architectures.REGISTRY[told.name]
     spec.check(told, architecture)
     defaults = {name: argument.default for name, argument in architecture.arguments.items()}
-    return architecture.build(num_classes, **defaults | told.given)
+    return architecture.build(num_classes, **{**defaults, **told.given})
 
 
 @pytest.mark.parametrize("text", PARAMETERS)
@@ -163,6 +163,7 @@ def test_library_classifiers_are_built_without_weights(name: str) -> None:
     if name not in vision.names():
         pytest.skip("the vision extra is not installed")
     architecture = architectures.find(name)
+    assert architecture is not None
     module = architecture.build(5).eval()
     shapes = {key: tuple(tensor.shape) for key, tensor in module.state_dict().items()}
     assert architecture.infer(shapes) == {"num_classes": 5}

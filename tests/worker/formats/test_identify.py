@@ -38,6 +38,7 @@ def state(text: str, num_classes: int = 10) -> dict[str, torch.Tensor]:
     """Random weights of a spec, with running statistics that are not those of a fresh net."""
     name, _, rest = text.partition(":")
     architecture = architectures.find(name)
+    assert architecture is not None
     defaults = {key: argument.default for key, argument in architecture.arguments.items()}
     given = {key: int(value) for key, _, value in (part.partition("=") for part in rest.split(",") if part)}
     torch.manual_seed(0)
@@ -100,7 +101,7 @@ def test_weights_become_float32_copies_and_random_numbers_stay() -> None:
     assert torch.equal(before, torch.random.get_rng_state())
     assert {parameter.dtype for parameter in module.parameters()} == {torch.float32}
     kept = tensors["conv1.weight"].clone()
-    torch.nn.init.zeros_(module.conv1.weight)
+    torch.nn.init.zeros_(module.get_parameter("conv1.weight"))
     assert torch.equal(tensors["conv1.weight"], kept)
 
 
@@ -135,7 +136,7 @@ def test_auto_says_what_stands_between_the_file_and_the_nearest() -> None:
         resolve(tensors, "auto")
     detail = caught.value.detail
     assert caught.value.code == "model.unknown_architecture"
-    assert "Against preactresnet18_cifar" in detail
+    assert "Against preactresnet18_cifar:width=4: Missing" in detail
     assert "Missing: linear.weight, linear.bias." in detail
     assert "Unexpected: fc.weight, fc.bias\\x1b[31m\\nxxx" in detail
     assert "x" * 100 not in detail

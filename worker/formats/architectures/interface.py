@@ -21,7 +21,10 @@ class Argument:
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """`build(num_classes, **arguments)`; `infer` gives `num_classes` and the arguments, or None when it cannot."""
+    """`build(num_classes, **arguments)`; `infer` reads `num_classes` and the arguments.
+
+    What it cannot read it leaves out; when that is everything it gives None.
+    """
 
     build: Callable[..., nn.Module]
     infer: Callable[[Shapes], dict[str, int] | None]
@@ -30,8 +33,6 @@ class Architecture:
 
 
 def first_axes(shapes: Shapes, **keys: str) -> dict[str, int] | None:
-    """Each name with the length of the first axis of its key; None when one is missing or empty."""
-    found = {name: shapes.get(key, ())[:1] for name, key in keys.items()}
-    if not all(axis and axis[0] > 0 for axis in found.values()):
-        return None
-    return {name: axis[0] for name, axis in found.items()}
+    """Each name with the length of the first axis of its key, as far as they are there; None when none is."""
+    found = {name: shapes[key][0] for name, key in keys.items() if any(shapes.get(key, ())[:1])}
+    return found or None

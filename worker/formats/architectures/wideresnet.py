@@ -74,12 +74,8 @@ class WideResNet(nn.Module):
 
 def infer(shapes: Shapes) -> dict[str, int] | None:
     """Depth, width and number of classes."""
-    found = first_axes(shapes, planes="block1.layer.0.conv1.weight", num_classes="fc.weight")
-    if found is None:
-        return None
+    found = first_axes(shapes, width="block1.layer.0.conv1.weight", num_classes="fc.weight")
+    if found is None or "width" not in found:
+        return found
     blocks = next(n for n in count() if f"block1.layer.{n}.conv1.weight" not in shapes)
-    return {
-        "depth": PER_BLOCK * blocks + OUTSIDE,
-        "width": found["planes"] // STEM,
-        "num_classes": found["num_classes"],
-    }
+    return found | {"depth": PER_BLOCK * blocks + OUTSIDE, "width": found["width"] // STEM}

@@ -1,0 +1,76 @@
+"""What is measured after everything has been decided; the only place that is handed triggered samples.
+
+ACC, ASR and RA are BackdoorBench's; ASR and RA leave out images that already are of the target class.
+"""
+
+import torch
+from torch import Tensor
+
+from app.contract.report import BeforeAfter, Candidate, ClassAccuracy, Metrics
+from worker.classifier import Classifier
+from worker.repair.operating_point import OperatingPoint
+from worker.repair.statistics import paired_change, proportion
+from worker.rnp.prune import prune
+from worker.samples.interface import SampleSet, TriggeredSet
+
+
+def metrics(
+    suspect: Classifier, repaired: Classifier, clean: SampleSet, triggered: TriggeredSet | None
+) -> Metrics:
+    """Both models on the reporting split and, if given, on triggered samples."""
+    before = suspect.predictions(clean.images) == clean.labels
+    after = repaired.predictions(clean.images) == clean.labels
+    success, robust = None, None
+    if triggered is not None:
+        attacked = against_other_classes(triggered)
+        was, now = suspect.predictions(attacked.images), repaired.predictions(attacked.images)
+        success = _both(was == attacked.targets, now == attacked.targets)
+        robust = _both(was == attacked.labels, now == attacked.labels)
+    return Metrics(
+        clean_accuracy=_both(before, after),
+        clean_change=paired_change(before, after),
+        per_class=tuple(
+            ClassAccuracy(
+                index=k, name=name, accuracy=_both(before[clean.labels == k], after[clean.labels == k])
+            )
+            for k, name in enumerate(clean.class_names)
+        ),
+        attack_success=success,
+        robust_accuracy=robust,
+    )
+
+
+def evaluate_candidates(
+    suspect: Classifier, point: OperatingPoint | None, triggered: TriggeredSet | None
+) -> tuple[Candidate, ...]:
+    """The candidates, with what triggered samples say of each. Nothing is decided any more."""
+    if point is None:
+        return ()
+    if triggered is None:
+        return point.candidates
+    attacked = against_other_classes(triggered)
+
+    def attack_success(module: torch.nn.Module) -> float:
+        predictions = suspect.with_module(module).predictions(attacked.images)
+        return proportion(predictions == attacked.targets).value
+
+    return tuple(
+        candidate.model_copy(update={"attack_success": attack_success(prune(suspect, filters))})
+        for candidate, filters in zip(point.candidates, point.filters, strict=True)
+    )
+
+
+def against_other_classes(triggered: TriggeredSet) -> TriggeredSet:
+    """Without the images whose true class is the target."""
+    kept = triggered.labels != triggered.targets
+    return TriggeredSet(
+        triggered.images[kept],
+        triggered.labels[kept],
+        triggered.targets[kept],
+        triggered.name,
+        triggered.digest,
+    )
+
+
+def _both(before: Tensor, after: Tensor) -> BeforeAfter:
+    return BeforeAfter(before=proportion(before), after=proportion(after))
