@@ -39,13 +39,17 @@ class UnlearnOptions(Frozen):
     clip_norm: float | None = Field(
         20.0, gt=0
     )  # the official bound, applied after backward() so that it clips
-    stop_on: Literal["training", "held"] = "held"  # eval mode: what the next stage will meet
+    stop_on: Literal["training", "held"] = (
+        "training"  # official; stopping on eval-mode accuracy ranks filters worse
+    )
 
 
 class RecoverOptions(Frozen):
     """Stage 2, filter recovering: descent on the clean loss through the filter masks alone (RNP §3.3)."""
 
-    lr: float = Field(0.2, gt=0, le=10)  # official main.py, --recovering_lr
+    lr: float = Field(
+        0.05, gt=0, le=10
+    )  # a quarter of the official: masks stay in order instead of saturating at 0
     momentum: float = Field(0.9, ge=0, lt=1)  # official
     alpha: float = Field(0.2, gt=0, le=1)  # official; scales the loss, so the effective rate is lr·alpha
     epochs: int = Field(20, ge=1, le=500)  # official
@@ -72,9 +76,8 @@ PAPER: dict[str, dict[str, Any]] = {
         "max_epochs": 21,  # range(0, 20 + 1)
         "dropout": True,  # model.train()
         "clip_norm": None,  # the official code clips before backward(), which is no clipping at all
-        "stop_on": "training",  # accuracy of the moving, augmented model in train mode
     },
-    "recover": {"dropout": True, "decimals": 4, "saturation": None},
+    "recover": {"lr": 0.2, "dropout": True, "decimals": 4, "saturation": None},
     "prune": {"threshold_step": 0.05},  # arange(0, .90 + .05, .05)
 }
 
@@ -90,9 +93,13 @@ class PruneOptions(Frozen):
     )
     max_threshold: float = Field(0.9, gt=0, le=1)  # official sweep
     threshold_step: float = Field(0.02, ge=0.001, le=0.5)
-    evidence_threshold: float = Field(
-        0.8, gt=0, le=2, description="label shift above which it counts as evidence"
-    )
+
+
+class EvidenceOptions(Frozen):
+    """When the unlearned model counts as evidence, before a repair and after it."""
+
+    seeds: int = Field(3, ge=1, le=50, description="unlearnings that are averaged; one alone is too noisy")
+    threshold: float = Field(0.8, gt=0, le=2, description="label shift above which it counts as evidence")
 
 
 class SanitizeOptions(Frozen):
@@ -109,6 +116,7 @@ class SanitizeOptions(Frozen):
     unlearn: UnlearnOptions = UnlearnOptions()
     recover: RecoverOptions = RecoverOptions()
     prune: PruneOptions = PruneOptions()
+    evidence: EvidenceOptions = EvidenceOptions()
 
     @model_validator(mode="before")
     @classmethod

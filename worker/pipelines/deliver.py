@@ -6,7 +6,7 @@ Ctrl-C leaves half of an output.
 
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from app.contract.changes import Changes, Edit
@@ -20,7 +20,7 @@ from worker.repair.edits import replay
 REPORT_JSON, REPORT_HTML = "report.json", "report.html"
 CHANGES, BEST_CHANGES = "changes.json", "best-candidate.json"
 
-Renderers = dict[str, Callable[[Report], str]]
+Renderers = Mapping[str, Callable[[Report], str]]
 
 
 def deliver(result: Sanitized, out: Path, renderers: Renderers) -> Report:

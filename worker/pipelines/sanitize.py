@@ -73,7 +73,7 @@ class Examined:
     """What is known once the suspect has been unlearned."""
 
     before: Epoch  # the suspect itself, measured like an epoch
-    unlearned: Unlearned
+    runs: tuple[Unlearned, ...]  # one for each seed; the first feeds the later stages
     shift: LabelShift | None
 
 
@@ -86,11 +86,11 @@ def sanitize(request: Request, progress: Progress = SILENT) -> Sanitized:
         suspect = _classifier(model, request.placement)
     with clock.stage(Stage.UNLEARN):
         examined = _examine(suspect, parts.fit, options, progress)
-    verdict = judge(examined.shift, options.prune.evidence_threshold)
+    verdict = judge(examined.shift, options.evidence.threshold)
     recovered, point = None, None
     if shows_evidence(verdict):
         with clock.stage(Stage.RECOVER):
-            unlearned = suspect.with_module(examined.unlearned.module)
+            unlearned = suspect.with_module(examined.runs[0].module)
             recovered = recover(unlearned, parts.fit, options.recover, options.seed, progress)
         with clock.stage(Stage.CHOOSE):
             point = _choose(suspect, recovered.masks, parts, options, progress)
@@ -114,11 +114,11 @@ def sanitize(request: Request, progress: Progress = SILENT) -> Sanitized:
             outcome=outcome,
             metrics=metrics,
             before=examined.before,
-            unlearned=examined.unlearned,
+            unlearned=examined.runs[0],
             recovered=recovered,
             point=point,
             candidates=candidates,
-            again=again.unlearned if again else None,
+            again=again.runs[0] if again else None,
             options=options,
             placement=request.placement,
             timings=clock.seconds,
@@ -179,8 +179,9 @@ def _examine(suspect: Classifier, fit: SampleSet, options: SanitizeOptions, prog
         held_accuracy=accuracy,
         label_shares=label_shares(predictions, suspect.num_classes),
     )
-    unlearned = unlearn(suspect, fit, options.unlearn, options.seed, progress)
-    return Examined(before, unlearned, label_shift(before, unlearned.epochs))
+    seeds = range(options.seed, options.seed + options.evidence.seeds)
+    runs = tuple(unlearn(suspect, fit, options.unlearn, seed, progress) for seed in seeds)
+    return Examined(before, runs, label_shift(before, [run.epochs for run in runs]))
 
 
 def _triggered(request: Request, model: LoadedModel, class_names: tuple[str, ...]) -> TriggeredSet | None:
@@ -194,11 +195,12 @@ def _triggered(request: Request, model: LoadedModel, class_names: tuple[str, ...
 def _choose(
     suspect: Classifier, masks: FilterMasks, parts: CleanSplit, options: SanitizeOptions, progress: Progress
 ) -> OperatingPoint:
-    def remaining_evidence(module: nn.Module) -> float:
+    def leaves_no_evidence(module: nn.Module) -> tuple[float, bool]:
         shift = _examine(suspect.with_module(module), parts.fit, options, SILENT).shift
-        return shift.value if shift else 0.0
+        left = shift.value if shift else 0.0
+        return left, left <= options.evidence.threshold
 
-    return choose(suspect, masks, parts.select, options.prune, remaining_evidence, progress)
+    return choose(suspect, masks, parts.select, options.prune, leaves_no_evidence, progress)
 
 
 def _outcome(verdict: Verdict, edits: tuple[Edit, ...]) -> Outcome:

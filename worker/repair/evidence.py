@@ -6,11 +6,13 @@ the lost accuracy it takes, which means the same for any number of classes and f
 Knows the epochs of an unlearning; knows nothing of models.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from app.contract.report import Epoch
 
-FELL = 0.5  # a snapshot counts once half of the suspect's accuracy is gone: earlier the shift is noise
+FELL = 0.5  # of the way from the suspect's accuracy to chance; earlier the shift is noise
 NEAR_CHANCE = 1.25  # times 1/classes; below it the direction of the fall has ended and the net only saturates
 
 
@@ -20,24 +22,31 @@ class LabelShift:
 
     target_class: int
     value: float
-    snapshots: int  # how many epochs it was averaged over
+    per_class: tuple[float, ...]
 
 
-def label_shift(before: Epoch, epochs: tuple[Epoch, ...]) -> LabelShift | None:
-    """Mean over the epochs in which the clean task is going; None when the accuracy never fell that far.
+def label_shift(before: Epoch, runs: Sequence[Sequence[Epoch]]) -> LabelShift | None:
+    """Mean over the runs of unlearning; None when the accuracy fell far enough in none of them.
 
     `before` is the suspect itself, measured like an epoch. The class is the one with the largest mean.
     """
-    num_classes = len(before.label_shares)
-    falling = [e for e in epochs if e.held_accuracy <= FELL * before.held_accuracy]
-    if not falling:
+    shifts = [shift for shift in (_shifts(before, epochs) for epochs in runs) if shift is not None]
+    if not shifts:
         return None
-    counted = [e for e in falling if e.held_accuracy >= NEAR_CHANCE / num_classes] or falling[:1]
-    shifts = [
-        sum(_share_of_loss(before, epoch, k) for epoch in counted) / len(counted) for k in range(num_classes)
-    ]
-    target = max(range(num_classes), key=shifts.__getitem__)
-    return LabelShift(target, shifts[target], len(counted))
+    means = tuple(fmean(of_class) for of_class in zip(*shifts, strict=True))
+    target = max(range(len(means)), key=means.__getitem__)
+    return LabelShift(target, means[target], means)
+
+
+def _shifts(before: Epoch, epochs: Sequence[Epoch]) -> list[float] | None:
+    """Of each class, the mean over the epochs in which the clean task is going."""
+    classes = range(len(before.label_shares))
+    chance = 1 / len(classes)
+    fallen = [e for e in epochs if e.held_accuracy <= chance + FELL * (before.held_accuracy - chance)]
+    going = [e for e in fallen if e.held_accuracy >= NEAR_CHANCE * chance] or fallen[:1]
+    if not going:
+        return None
+    return [fmean(_share_of_loss(before, epoch, k) for epoch in going) for k in classes]
 
 
 def _share_of_loss(before: Epoch, epoch: Epoch, k: int) -> float:

@@ -49,12 +49,12 @@ def choose(
     masks: FilterMasks,
     select: SampleSet,
     options: PruneOptions,
-    remaining_evidence: Callable[[nn.Module], float],
+    leaves_no_evidence: Callable[[nn.Module], tuple[float, bool]],
     progress: Progress = SILENT,
 ) -> OperatingPoint:
     """Walk the nested thresholds, then find the smallest affordable one that leaves no evidence.
 
-    `remaining_evidence` unlearns a repaired module and answers with the label shift that is left.
+    `leaves_no_evidence` unlearns a repaired module: the evidence that is left, and whether that is little enough.
     """
     walked = _walk(suspect, masks, select, options, progress)
     affordable = [i for i, c in enumerate(walked) if c.candidate.within_budget]
@@ -63,8 +63,7 @@ def choose(
         return _point(walked, None, best, "Every candidate costs more clean accuracy than the budget allows.")
 
     def passes(index: int) -> bool:
-        left = remaining_evidence(prune(suspect, walked[index].filters))
-        passed = left <= options.evidence_threshold
+        left, passed = leaves_no_evidence(prune(suspect, walked[index].filters))
         candidate = walked[index].candidate.model_copy(update={"evidence": left, "passes": passed})
         walked[index] = replace(walked[index], candidate=candidate)
         return passed

@@ -17,6 +17,8 @@ from worker.classifier import Classifier, batches, label_shares, set_mode
 from worker.progress import SILENT, Progress
 from worker.samples.interface import SampleSet
 
+ABOVE_CHANCE = 1.1  # times 1/classes: below chance, nets of few classes do not forget but swap their labels
+
 
 @dataclass(frozen=True, slots=True)
 class Unlearned:
@@ -44,7 +46,7 @@ def unlearn(
         epochs.append(epoch)
         progress.step(Stage.UNLEARN, number, options.max_epochs, accuracy=epoch.held_accuracy)
         accuracy = epoch.accuracy if options.stop_on == "training" else epoch.held_accuracy
-        if accuracy <= options.stop_accuracy:
+        if accuracy <= max(options.stop_accuracy, ABOVE_CHANCE / suspect.num_classes):
             return Unlearned(module.eval(), tuple(epochs), reached=True)
     return Unlearned(module.eval(), tuple(epochs), reached=False)
 
