@@ -6,7 +6,7 @@ Knows the terminal and the output folder; the science is in the pipelines.
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 import typer
@@ -19,7 +19,7 @@ from app.contract.job import Stage
 from app.contract.options import SanitizeOptions
 from app.contract.report import Outcome, Report
 from app.errors import ExitCode, OptionsError
-from app.reports import as_json, html, markdown, wording
+from app.reports import as_json, html, wording
 from worker.device import place
 from worker.pipelines import deliver
 from worker.pipelines.sanitize import Request
@@ -53,10 +53,11 @@ def sanitize(
         float | None, typer.Option(help="clean accuracy a repair may cost, e.g. 0.02")
     ] = None,
     fidelity: Annotated[
-        str, typer.Option(help="service, or paper: RNP exactly as its authors' code")
+        Literal["service", "paper"], typer.Option(help="paper: RNP exactly as its authors' code")
     ] = "service",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="where to compute")] = "auto",
     seed: Annotated[int, typer.Option(help="same seed, same machine, same result")] = 0,
+    *,
     as_json_only: Annotated[bool, typer.Option("--json", help="print the report alone, as JSON")] = False,
 ) -> None:
     """Find a backdoor in MODEL, repair it, verify the repair, and write model and report to --out."""
@@ -69,7 +70,7 @@ def sanitize(
     }
     if accuracy_budget is not None:
         given["prune"] = {"accuracy_budget": accuracy_budget}
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.use_deterministic_algorithms(mode=True, warn_only=True)
     request = Request(
         model=model,
         samples=samples,
@@ -129,7 +130,6 @@ class Bars:
     def __init__(self, console: Console) -> None:
         self.console = console
         self.tasks: dict[Stage, TaskID] = {}
-        self.said: set[Stage] = set()
         self.progress = Progress(
             TextColumn("{task.description:8}"),
             BarColumn(),
@@ -152,9 +152,8 @@ class Bars:
         """Show it."""
         text = " ".join(f"{name} {value:.3f}" for name, value in metrics.items())
         if not self.console.is_terminal:
-            if done == total or stage not in self.said:
-                self.said.add(stage)
-            self.console.print(f"{stage.value} {done}/{total} {text}".rstrip(), highlight=False)
+            if metrics or done == total:  # not every threshold that is tried deserves a line
+                self.console.print(f"{stage.value} {done}/{total} {text}".rstrip(), highlight=False)
             return
         if stage not in self.tasks:
             self.tasks[stage] = self.progress.add_task(stage.value, total=total, metrics="")

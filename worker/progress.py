@@ -3,6 +3,7 @@
 `step` may raise `JobCanceled`: that is how a job is stopped between two steps of its mathematics.
 """
 
+from dataclasses import dataclass
 from typing import Protocol
 
 from app.contract.job import Stage
@@ -23,3 +24,16 @@ class Silent:
 
 
 SILENT = Silent()
+
+
+@dataclass(frozen=True, slots=True)
+class As:
+    """Tells `listener` of every step as a step of `stage`, whatever stage the algorithm believes to be in."""
+
+    listener: Progress
+    stage: Stage
+
+    def step(self, stage: Stage, done: int, total: int, **metrics: float) -> None:
+        """Pass it on under the other name."""
+        del stage
+        self.listener.step(self.stage, done, total, **metrics)

@@ -27,7 +27,7 @@ from worker.formats import normalisation
 from worker.formats.interface import LoadedModel
 from worker.formats.load import load
 from worker.pipelines import measure, reporting
-from worker.progress import SILENT, Progress
+from worker.progress import SILENT, As, Progress
 from worker.repair.edits import edits_of, replay
 from worker.repair.evidence import LabelShift, label_shift
 from worker.repair.operating_point import OperatingPoint, choose
@@ -98,7 +98,7 @@ def sanitize(request: Request, progress: Progress = SILENT) -> Sanitized:
     best = point.filters[point.best] if point is not None and point.best is not None else ()
     repaired = suspect.with_module(prune(suspect, chosen)) if chosen else suspect
     with clock.stage(Stage.VERIFY):
-        again = _examine(repaired, parts.fit, options, SILENT) if chosen else None
+        again = _examine(repaired, parts.fit, options, As(progress, Stage.VERIFY)) if chosen else None
         triggered = _triggered(request, model, clean.class_names)
         metrics = measure.metrics(suspect, repaired, parts.report, triggered)
         candidates = measure.evaluate_candidates(suspect, point, triggered)
@@ -196,7 +196,8 @@ def _choose(
     suspect: Classifier, masks: FilterMasks, parts: CleanSplit, options: SanitizeOptions, progress: Progress
 ) -> OperatingPoint:
     def leaves_no_evidence(module: nn.Module) -> tuple[float, bool]:
-        shift = _examine(suspect.with_module(module), parts.fit, options, SILENT).shift
+        again = _examine(suspect.with_module(module), parts.fit, options, As(progress, Stage.VERIFY))
+        shift = again.shift
         left = shift.value if shift else 0.0
         return left, left <= options.evidence.threshold
 

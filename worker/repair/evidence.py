@@ -12,7 +12,7 @@ from statistics import fmean
 
 from app.contract.report import Epoch
 
-FELL = 0.5  # of the way from the suspect's accuracy to chance; earlier the shift is noise
+FELL = 0.7  # of the way from the suspect's accuracy to chance; earlier the shift is noise
 NEAR_CHANCE = 1.25  # times 1/classes; below it the direction of the fall has ended and the net only saturates
 
 
