@@ -5,7 +5,7 @@ BIN := .venv/bin
 .PHONY: demo install test check format
 
 demo: install
-	$(BIN)/sanitizer sanitize examples/backdoored-resnet18.safetensors --samples examples/clean-500.npz \
+	$(BIN)/sanitizer sanitize examples/backdoored-resnet18.safetensors --samples examples/clean-500.zip \
 		--triggered examples/triggered-200.npz --out out/demo
 
 install: .venv/installed

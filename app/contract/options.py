@@ -78,6 +78,7 @@ PAPER: dict[str, dict[str, Any]] = {
         "clip_norm": None,  # the official code clips before backward(), which is no clipping at all
     },
     "recover": {"lr": 0.2, "dropout": True, "decimals": 4, "saturation": None},
+    "evidence": {"seeds": 1},
     "prune": {"threshold_step": 0.05},  # arange(0, .90 + .05, .05)
 }
 
@@ -92,7 +93,12 @@ class PruneOptions(Frozen):
         0.2, ge=0, le=1, description="accuracy that the worst class may lose, absolute"
     )
     max_threshold: float = Field(0.9, gt=0, le=1)  # official sweep
-    threshold_step: float = Field(0.02, ge=0.001, le=0.5)
+    threshold_step: float | None = Field(
+        None,
+        ge=0.001,
+        le=0.5,
+        description="of the published grid; None: thresholds at growing ranks of the masks",
+    )
 
 
 class EvidenceOptions(Frozen):

@@ -3,6 +3,8 @@
 ACC, ASR and RA are BackdoorBench's; ASR and RA leave out images that already are of the target class.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -12,6 +14,28 @@ from worker.repair.operating_point import OperatingPoint
 from worker.repair.statistics import paired_change, proportion
 from worker.rnp.prune import prune
 from worker.samples.interface import SampleSet, TriggeredSet
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What was measured once nothing was to be decided any more."""
+
+    metrics: Metrics
+    candidates: tuple[Candidate, ...]  # with their attack success, where triggered samples were given
+    triggered: TriggeredSet | None
+
+
+def evaluate(
+    suspect: Classifier,
+    repaired: Classifier,
+    point: OperatingPoint | None,
+    clean: SampleSet,
+    triggered: TriggeredSet | None,
+) -> Evaluation:
+    """Both models on the reporting split and, if given, they and all candidates on triggered samples."""
+    return Evaluation(
+        metrics(suspect, repaired, clean, triggered), candidates(suspect, point, triggered), triggered
+    )
 
 
 def metrics(
@@ -40,7 +64,7 @@ def metrics(
     )
 
 
-def evaluate_candidates(
+def candidates(
     suspect: Classifier, point: OperatingPoint | None, triggered: TriggeredSet | None
 ) -> tuple[Candidate, ...]:
     """The candidates, with what triggered samples say of each. Nothing is decided any more."""

@@ -1,23 +1,19 @@
 """The facts of one job -> its report."""
 
 import platform
-from dataclasses import dataclass
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 import torch
 
-from app.contract.findings import Skipped, Verdict
+from app.contract.findings import Skipped
 from app.contract.options import SanitizeOptions
-from app.contract.problem import Problem
 from app.contract.report import (
     Candidate,
     Environment,
-    Epoch,
     LabelShares,
     LayerMasks,
-    Metrics,
     ModelFacts,
-    Outcome,
     Repair,
     Report,
     SampleFacts,
@@ -25,67 +21,51 @@ from app.contract.report import (
 )
 from worker.device import Placement
 from worker.formats.interface import LoadedModel
-from worker.pipelines.measure import against_other_classes
+from worker.pipelines.measure import Evaluation, against_other_classes
 from worker.repair.operating_point import OperatingPoint
-from worker.rnp.masks import FilterMasks, maskable
-from worker.rnp.recover import Recovered
-from worker.rnp.unlearn import Unlearned
+from worker.rnp.masks import Filter, FilterMasks, maskable
 from worker.samples.interface import CleanSplit, SampleSet, TriggeredSet
+
+if TYPE_CHECKING:
+    from worker.pipelines.sanitize import Decision, Loaded, Request
 
 BINS = 20  # of each layer's histogram of masks
 METHOD = "RNP prune"
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """Everything that a report is made of; None where a stage was not reached."""
-
-    model: LoadedModel
-    clean: SampleSet
-    parts: CleanSplit
-    triggered: TriggeredSet | None
-    verdict: Verdict
-    outcome: Outcome
-    metrics: Metrics
-    before: Epoch
-    unlearned: Unlearned
-    recovered: Recovered | None
-    point: OperatingPoint | None
-    candidates: tuple[Candidate, ...]
-    again: Unlearned | None  # the repaired model, unlearned in its turn
-    options: SanitizeOptions
-    placement: Placement
-    timings: dict[str, float]
-    warnings: tuple[Problem, ...]
-    reproduce: str
-
-
-def assemble(facts: Facts) -> Report:
+def assemble(
+    request: "Request",
+    loaded: "Loaded",
+    decision: "Decision",
+    evaluation: Evaluation,
+    timings: dict[str, float],
+) -> Report:
     """One report; the same facts give the same report but for `timings`."""
+    runs, point = decision.examined.runs, decision.point
     return Report(
-        model=_model(facts.model),
-        samples=_samples(facts.clean, facts.parts),
-        triggered=_triggered(facts.triggered),
-        verdict=facts.verdict,
-        outcome=facts.outcome,
-        metrics=facts.metrics,
-        repair=_repair(facts),
-        unlearning=facts.unlearned.epochs,
-        recovering=facts.recovered.epochs if facts.recovered else (),
+        model=_model(loaded.model),
+        samples=_samples(loaded.clean, loaded.parts),
+        triggered=_triggered(evaluation.triggered),
+        verdict=decision.verdict,
+        outcome=decision.outcome,
+        metrics=evaluation.metrics,
+        repair=_repair(loaded.model, point, evaluation.candidates),
+        unlearning=runs[0].epochs,
+        recovering=decision.recovered[0].epochs if decision.recovered else (),
         label_shares=LabelShares(
-            suspect=facts.before.label_shares,
-            unlearned=facts.unlearned.epochs[-1].label_shares,
-            repaired_unlearned=facts.again.epochs[-1].label_shares if facts.again else None,
+            suspect=decision.examined.before.label_shares,
+            unlearned=runs[0].epochs[-1].label_shares,
+            repaired_unlearned=point.label_shares if point else None,
         ),
-        masks=_layers(facts),
-        options=facts.options,
-        seed=facts.options.seed,
-        environment=_environment(facts.placement),
-        timings=facts.timings,
-        skipped=_skipped(facts),
-        warnings=facts.warnings,
-        result_digest=facts.model.stored.digest,
-        reproduce=facts.reproduce,
+        masks=_layers(decision.masks, decision.chosen),
+        options=request.options,
+        seed=request.options.seed,
+        environment=_environment(request.placement),
+        timings=timings,
+        skipped=_skipped(decision, evaluation, request.options),
+        warnings=loaded.warnings,
+        result_digest=loaded.model.stored.digest,
+        reproduce=request.reproduce,
     )
 
 
@@ -129,27 +109,21 @@ def _triggered(triggered: TriggeredSet | None) -> TriggeredFacts | None:
     )
 
 
-def _repair(facts: Facts) -> Repair:
-    point = facts.point
-    chosen = facts.candidates[point.chosen] if point is not None and point.chosen is not None else None
+def _repair(model: LoadedModel, point: OperatingPoint | None, candidates: tuple[Candidate, ...]) -> Repair:
+    chosen = candidates[point.chosen] if point is not None and point.chosen is not None else None
     return Repair(
         method=METHOD if chosen else "none",
         pruned=chosen.pruned if chosen else 0,
-        filters=sum(maskable(facts.model.module).values()),
+        filters=sum(maskable(model.module).values()),
         threshold=chosen.threshold if chosen else None,
         chosen=point.chosen if point else None,
         best_candidate=point.best if point else None,
         reason=point.reason if point else "No evidence was found, so nothing was changed.",
-        candidates=facts.candidates,
+        candidates=candidates,
     )
 
 
-def _layers(facts: Facts) -> tuple[LayerMasks, ...]:
-    if facts.recovered is None:
-        return ()
-    masks: FilterMasks = facts.recovered.masks
-    point = facts.point
-    dead = point.filters[point.chosen] if point is not None and point.chosen is not None else ()
+def _layers(masks: FilterMasks | None, dead: tuple[Filter, ...]) -> tuple[LayerMasks, ...]:
     return tuple(
         LayerMasks(
             parameter=name,
@@ -157,7 +131,7 @@ def _layers(facts: Facts) -> tuple[LayerMasks, ...]:
             pruned=sum(f.parameter == name for f in dead),
             histogram=tuple(int(n) for n in torch.histc(values, BINS, 0, 1).tolist()),
         )
-        for name, values in masks.values.items()
+        for name, values in (masks.values.items() if masks else ())
     )
 
 
@@ -174,17 +148,18 @@ def _environment(placement: Placement) -> Environment:
     )
 
 
-def _skipped(facts: Facts) -> tuple[Skipped, ...]:
+def _skipped(decision: "Decision", evaluation: Evaluation, options: SanitizeOptions) -> tuple[Skipped, ...]:
     skipped = []
-    if facts.triggered is None:
+    if evaluation.triggered is None:
         skipped.append(Skipped(what="attack success", reason="No triggered samples were given."))
-    if facts.recovered is None:
+    if decision.point is None:
         reason = "The unlearned model showed no evidence."
         skipped.append(Skipped(what="recovering, pruning and the operating point", reason=reason))
-    if not facts.unlearned.reached:
+    stuck = sum(not run.reached for run in decision.examined.runs)
+    if stuck:
         reason = (
-            f"Accuracy did not fall to {facts.options.unlearn.stop_accuracy} in "
-            f"{facts.options.unlearn.max_epochs} epochs; what follows from the unlearned model is unreliable."
+            f"In {stuck} of {len(decision.examined.runs)} runs the accuracy did not fall to "
+            f"{options.unlearn.stop_accuracy} in {options.unlearn.max_epochs} epochs; what follows is less certain."
         )
         skipped.append(Skipped(what="complete unlearning", reason=reason))
     return tuple(skipped)

@@ -29,12 +29,12 @@ from worker.formats.load import load
 from worker.pipelines import measure, reporting
 from worker.progress import SILENT, As, Progress
 from worker.repair.edits import edits_of, replay
-from worker.repair.evidence import LabelShift, label_shift
+from worker.repair.evidence import LabelShift, Remaining, label_shift, remaining
 from worker.repair.operating_point import OperatingPoint, choose
 from worker.repair.verdict import judge, shows_evidence
-from worker.rnp.masks import FilterMasks
+from worker.rnp.masks import Filter, FilterMasks, mean
 from worker.rnp.prune import prune
-from worker.rnp.recover import recover
+from worker.rnp.recover import Recovered, recover
 from worker.rnp.unlearn import Unlearned, unlearn
 from worker.samples.interface import CleanSplit, SampleSet, TriggeredSet
 from worker.samples.read import read_samples, read_triggered
@@ -57,6 +57,57 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class Loaded:
+    """The inputs, read and understood."""
+
+    model: LoadedModel
+    suspect: Classifier
+    clean: SampleSet
+    parts: CleanSplit
+    warnings: tuple[Problem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """What unlearning a model, once for each seed, showed."""
+
+    before: Epoch  # the model itself, measured like an epoch
+    runs: tuple[Unlearned, ...]
+    shift: LabelShift | None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Everything that was decided without triggered samples; None where a stage was not reached."""
+
+    examined: Examined
+    verdict: Verdict
+    recovered: tuple[Recovered, ...]  # one for each seed
+    masks: FilterMasks | None
+    point: OperatingPoint | None
+
+    @property
+    def chosen(self) -> tuple[Filter, ...]:
+        """The filters that are pruned."""
+        return self._filters(self.point.chosen if self.point else None)
+
+    @property
+    def best(self) -> tuple[Filter, ...]:
+        """The filters of the least bad candidate, when none passed."""
+        return self._filters(self.point.best if self.point else None)
+
+    @property
+    def outcome(self) -> Outcome:
+        """What became of the repair."""
+        if self.chosen:
+            return Outcome.REPAIRED
+        return Outcome.NOT_REPAIRED if shows_evidence(self.verdict) else Outcome.UNCHANGED
+
+    def _filters(self, index: int | None) -> tuple[Filter, ...]:
+        return self.point.filters[index] if self.point and index is not None else ()
+
+
+@dataclass(frozen=True, slots=True)
 class Sanitized:
     """What one job leaves: the report needs only the digest of the file that is written from `tensors`."""
 
@@ -68,99 +119,99 @@ class Sanitized:
     report: Report  # its result_digest is the suspect's until the file is written
 
 
-@dataclass(frozen=True, slots=True)
-class Examined:
-    """What is known once the suspect has been unlearned."""
-
-    before: Epoch  # the suspect itself, measured like an epoch
-    runs: tuple[Unlearned, ...]  # one for each seed; the first feeds the later stages
-    shift: LabelShift | None
-
-
 def sanitize(request: Request, progress: Progress = SILENT) -> Sanitized:
     """Run one job. Raises `SanitizerError` with a problem's code, detail and remedy; mutates and writes nothing."""
-    options, clock = request.options, Clock()
+    clock = Clock()
     with clock.stage(Stage.LOAD):
-        model, clean, warnings = _load(request)
-        parts = split(clean, options.split.fit, options.split.select, options.seed)
-        suspect = _classifier(model, request.placement)
+        loaded = _load(request)
+    decision = decide(loaded.suspect, loaded.parts, request.options, clock, progress)
+    repaired = loaded.suspect.with_module(prune(loaded.suspect, decision.chosen))
+    model, stored = loaded.model, loaded.model.stored.tensors
+    with clock.stage(Stage.VERIFY):
+        triggered = _triggered(request, loaded)
+        evaluation = measure.evaluate(
+            loaded.suspect, repaired, decision.point, loaded.parts.report, triggered
+        )
+    edits = edits_of(decision.chosen, stored, model.stored_key)
+    return Sanitized(
+        model=model,
+        tensors=replay(edits, stored),
+        edits=edits,
+        best_edits=edits_of(decision.best, stored, model.stored_key),
+        outcome=decision.outcome,
+        report=reporting.assemble(request, loaded, decision, evaluation, clock.seconds),
+    )
+
+
+def decide(
+    suspect: Classifier,
+    parts: CleanSplit,
+    options: SanitizeOptions,
+    clock: "Clock",
+    progress: Progress = SILENT,
+) -> Decision:
+    """Unlearn, recover and choose. No triggered sample can reach this function."""
     with clock.stage(Stage.UNLEARN):
         examined = _examine(suspect, parts.fit, options, progress)
     verdict = judge(examined.shift, options.evidence.threshold)
-    recovered, point = None, None
-    if shows_evidence(verdict):
-        with clock.stage(Stage.RECOVER):
-            unlearned = suspect.with_module(examined.runs[0].module)
-            recovered = recover(unlearned, parts.fit, options.recover, options.seed, progress)
-        with clock.stage(Stage.CHOOSE):
-            point = _choose(suspect, recovered.masks, parts, options, progress)
-    chosen = point.filters[point.chosen] if point is not None and point.chosen is not None else ()
-    best = point.filters[point.best] if point is not None and point.best is not None else ()
-    repaired = suspect.with_module(prune(suspect, chosen)) if chosen else suspect
-    with clock.stage(Stage.VERIFY):
-        again = _examine(repaired, parts.fit, options, As(progress, Stage.VERIFY)) if chosen else None
-        triggered = _triggered(request, model, clean.class_names)
-        metrics = measure.metrics(suspect, repaired, parts.report, triggered)
-        candidates = measure.evaluate_candidates(suspect, point, triggered)
-    edits = edits_of(chosen, model.stored.tensors, model.stored_key)
-    outcome = _outcome(verdict, edits)
-    report = reporting.assemble(
-        reporting.Facts(
-            model=model,
-            clean=clean,
-            parts=parts,
-            triggered=triggered,
-            verdict=verdict,
-            outcome=outcome,
-            metrics=metrics,
-            before=examined.before,
-            unlearned=examined.runs[0],
-            recovered=recovered,
-            point=point,
-            candidates=candidates,
-            again=again.runs[0] if again else None,
-            options=options,
-            placement=request.placement,
-            timings=clock.seconds,
-            warnings=(*warnings, *thin_parts(parts)),
-            reproduce=request.reproduce,
+    if examined.shift is None or not shows_evidence(verdict):
+        return Decision(examined, verdict, (), None, None)
+    with clock.stage(Stage.RECOVER):
+        recovered = tuple(
+            recover(suspect.with_module(run.module), parts.fit, options.recover, seed, progress)
+            for seed, run in enumerate(examined.runs, options.seed)
         )
-    )
-    return Sanitized(
-        model=model,
-        tensors=replay(edits, model.stored.tensors),
-        edits=edits,
-        best_edits=edits_of(best, model.stored.tensors, model.stored_key),
-        outcome=outcome,
-        report=report,
+    masks = mean([run.masks for run in recovered])
+    suspected = examined.shift
+
+    def evidence_left(module: nn.Module) -> Remaining:
+        again = _examine(suspect.with_module(module), parts.fit, options, As(progress, Stage.VERIFY))
+        shares = again.runs[0].epochs[-1].label_shares
+        return remaining(suspected, again.shift, shares, options.evidence)
+
+    with clock.stage(Stage.CHOOSE):
+        point = choose(suspect, masks, parts.select, options.prune, evidence_left, progress)
+    return Decision(examined, verdict, recovered, masks, point)
+
+
+def _triggered(request: Request, loaded: Loaded) -> TriggeredSet | None:
+    if request.triggered is None:
+        return None
+    return read_triggered(
+        request.triggered,
+        loaded.model.num_classes,
+        loaded.model.input_shape,
+        request.triggered_target,
+        loaded.clean.class_names,
     )
 
 
-def _load(request: Request) -> tuple[LoadedModel, SampleSet, tuple[Problem, ...]]:
-    """The suspect with its normalisation, the clean samples and what there is to warn of."""
+def _load(request: Request) -> Loaded:
+    """The suspect with its normalisation, the clean samples, divided, and what there is to warn of."""
     options = request.options
     model = load(request.model, options.architecture, options.input_size)
     clean, warnings = read_samples(request.samples, model.num_classes, model.input_shape)
+    parts = split(clean, options.split.fit, options.split.select, options.seed)
     pixels = (
         normalisation.parse(options.normalize, model.input_shape[0])
         if options.normalize
-        else normalisation.choose(model.module, clean.images, clean.labels)
+        else normalisation.choose(model.module, parts.fit.images, parts.fit.labels)
     )
-    return replace(model, normalisation=pixels), clean, warnings
+    model = replace(model, normalisation=pixels)
+    suspect = _classifier(model, request.placement)
+    return Loaded(model, suspect, clean, parts, (*warnings, *thin_parts(parts)))
 
 
 def _classifier(model: LoadedModel, placement: Placement) -> Classifier:
-    pixels = model.normalisation
-    module = placement.take(model.module)
-
     def constants(values: tuple[float, ...]) -> Tensor:
         return torch.tensor(values, device=placement.device).view(1, -1, 1, 1)
 
-    return Classifier(module, model.num_classes, constants(pixels.mean), constants(pixels.std), placement)
+    mean_of, std_of = constants(model.normalisation.mean), constants(model.normalisation.std)
+    return Classifier(placement.take(model.module), model.num_classes, mean_of, std_of, placement)
 
 
 def _examine(suspect: Classifier, fit: SampleSet, options: SanitizeOptions, progress: Progress) -> Examined:
-    """Unlearn a model and see where its predictions went. Raises `ModelError` when there is nothing to unlearn."""
+    """Unlearn a model and see where its predictions go. Raises `ModelError` when there is nothing to unlearn."""
     predictions = suspect.predictions(fit.images)
     accuracy = (predictions == fit.labels).double().mean().item()
     chance = 1 / suspect.num_classes
@@ -182,32 +233,6 @@ def _examine(suspect: Classifier, fit: SampleSet, options: SanitizeOptions, prog
     seeds = range(options.seed, options.seed + options.evidence.seeds)
     runs = tuple(unlearn(suspect, fit, options.unlearn, seed, progress) for seed in seeds)
     return Examined(before, runs, label_shift(before, [run.epochs for run in runs]))
-
-
-def _triggered(request: Request, model: LoadedModel, class_names: tuple[str, ...]) -> TriggeredSet | None:
-    if request.triggered is None:
-        return None
-    return read_triggered(
-        request.triggered, model.num_classes, model.input_shape, request.triggered_target, class_names
-    )
-
-
-def _choose(
-    suspect: Classifier, masks: FilterMasks, parts: CleanSplit, options: SanitizeOptions, progress: Progress
-) -> OperatingPoint:
-    def leaves_no_evidence(module: nn.Module) -> tuple[float, bool]:
-        again = _examine(suspect.with_module(module), parts.fit, options, As(progress, Stage.VERIFY))
-        shift = again.shift
-        left = shift.value if shift else 0.0
-        return left, left <= options.evidence.threshold
-
-    return choose(suspect, masks, parts.select, options.prune, leaves_no_evidence, progress)
-
-
-def _outcome(verdict: Verdict, edits: tuple[Edit, ...]) -> Outcome:
-    if edits:
-        return Outcome.REPAIRED
-    return Outcome.NOT_REPAIRED if shows_evidence(verdict) else Outcome.UNCHANGED
 
 
 class Clock:

@@ -19,11 +19,14 @@ from app.contract.options import PruneOptions
 from app.contract.report import Candidate
 from worker.classifier import Classifier
 from worker.progress import SILENT, Progress
+from worker.repair.evidence import Remaining
 from worker.repair.statistics import paired_change, proportion, worst_class
 from worker.rnp.masks import Filter, FilterMasks
 from worker.rnp.prune import prune
 from worker.samples.interface import SampleSet
 
+GROWTH = 1.2  # of the rank from one candidate to the next
+LARGEST_SHARE = 0.5  # of all filters
 HOPELESS = 5  # budgets; a candidate that costs more ends the walk, since larger ones contain it
 
 
@@ -36,12 +39,14 @@ class OperatingPoint:
     chosen: int | None
     best: int | None  # the least bad when nothing passed
     reason: str
+    label_shares: tuple[float, ...] | None = None  # of the chosen repair when it was unlearned
 
 
 @dataclass(frozen=True, slots=True)
 class _Considered:
     candidate: Candidate
     filters: tuple[Filter, ...]
+    label_shares: tuple[float, ...] | None = None
 
 
 def choose(
@@ -49,12 +54,12 @@ def choose(
     masks: FilterMasks,
     select: SampleSet,
     options: PruneOptions,
-    leaves_no_evidence: Callable[[nn.Module], tuple[float, bool]],
+    evidence_left: Callable[[nn.Module], Remaining],
     progress: Progress = SILENT,
 ) -> OperatingPoint:
     """Walk the nested thresholds, then find the smallest affordable one that leaves no evidence.
 
-    `leaves_no_evidence` unlearns a repaired module: the evidence that is left, and whether that is little enough.
+    `evidence_left` unlearns a repaired module and says what is left of the evidence.
     """
     walked = _walk(suspect, masks, select, options, progress)
     affordable = [i for i, c in enumerate(walked) if c.candidate.within_budget]
@@ -63,10 +68,10 @@ def choose(
         return _point(walked, None, best, "Every candidate costs more clean accuracy than the budget allows.")
 
     def passes(index: int) -> bool:
-        left, passed = leaves_no_evidence(prune(suspect, walked[index].filters))
-        candidate = walked[index].candidate.model_copy(update={"evidence": left, "passes": passed})
-        walked[index] = replace(walked[index], candidate=candidate)
-        return passed
+        left = evidence_left(prune(suspect, walked[index].filters))
+        candidate = walked[index].candidate.model_copy(update={"evidence": left.toward, "passes": left.gone})
+        walked[index] = replace(walked[index], candidate=candidate, label_shares=left.label_shares)
+        return left.gone
 
     # Candidates are nested, so the one that prunes most is asked first: if even it leaves evidence, none removes it.
     low, high = 0, len(affordable) - 1
@@ -88,12 +93,11 @@ def _walk(
 ) -> list[_Considered]:
     """One candidate for each threshold that prunes more than the last one did."""
     before = suspect.predictions(select.images) == select.labels
-    steps = round(options.max_threshold / options.threshold_step)
+    thresholds = _thresholds(masks, options)
     walked: list[_Considered] = []
-    for step in range(steps + 1):
-        threshold = round(step * options.threshold_step, 6)
+    for step, threshold in enumerate(thresholds):
         filters = masks.below(threshold)
-        progress.step(Stage.CHOOSE, step, steps)
+        progress.step(Stage.CHOOSE, step, len(thresholds))
         if len(filters) == (len(walked[-1].filters) if walked else 0):
             continue
         after = suspect.with_module(prune(suspect, filters)).predictions(select.images) == select.labels
@@ -111,8 +115,23 @@ def _walk(
         walked.append(_Considered(candidate, filters))
         if change.value < -HOPELESS * options.accuracy_budget:
             break
-    progress.step(Stage.CHOOSE, steps, steps)
+    progress.step(Stage.CHOOSE, len(thresholds), len(thresholds))
     return walked
+
+
+def _thresholds(masks: FilterMasks, options: PruneOptions) -> list[float]:
+    """The published grid where a step is given; else the masks found at ranks that grow by a fifth.
+
+    Ranks fit any recovery: the masks of one net lie between 0 and 0.3, those of another between 0.7 and 1.
+    """
+    if options.threshold_step is not None:
+        steps = round(options.max_threshold / options.threshold_step)
+        return [round(step * options.threshold_step, 6) for step in range(steps + 1)]
+    ranked, rank, thresholds = masks.ranked(), 1, []
+    while rank <= len(ranked) * LARGEST_SHARE:
+        thresholds.append(ranked[rank - 1].mask)
+        rank = max(rank + 1, round(rank * GROWTH))
+    return thresholds
 
 
 def _within(change: float, worst_change: float, options: PruneOptions) -> bool:
@@ -129,4 +148,5 @@ def _point(walked: list[_Considered], chosen: int | None, best: int | None, reas
         chosen=chosen,
         best=best,
         reason=reason,
+        label_shares=walked[chosen].label_shares if chosen is not None else None,
     )

@@ -6,7 +6,7 @@ code). Here a mask multiplies the first axis of a named parameter, whatever modu
 """
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -45,6 +45,16 @@ class FilterMasks:
     def below(self, threshold: float) -> tuple[Filter, ...]:
         """Filters whose mask is at or below `threshold`, lowest first."""
         return tuple(f for f in self.ranked() if f.mask <= threshold)
+
+
+def mean(votes: Sequence[FilterMasks]) -> FilterMasks:
+    """Masks of several runs on the *same* model, averaged filter by filter.
+
+    One run's order is a noisy vote: the seed of the shuffling alone moves filters by many ranks.
+    """
+    return FilterMasks(
+        {name: torch.stack([vote.values[name] for vote in votes]).mean(0) for name in votes[0].values}
+    )
 
 
 def maskable(module: nn.Module) -> dict[str, int]:
