@@ -70,7 +70,6 @@ def sanitize(
     }
     if accuracy_budget is not None:
         given["prune"] = {"accuracy_budget": accuracy_budget}
-    torch.use_deterministic_algorithms(mode=True, warn_only=True)
     request = Request(
         model=model,
         samples=samples,
