@@ -36,7 +36,7 @@ class SanitizerError(Exception):
     status = 500
     retriable = False
     exit_code = ExitCode.ERROR
-    remedy = "Report this with the trace id and the command that led here."
+    remedy = "This is a defect of ours. Report it with the command that led here."
 
     def __init__(self, detail: str, *, code: str | None = None, remedy: str | None = None) -> None:
         super().__init__(detail)

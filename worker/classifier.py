@@ -51,8 +51,8 @@ class Classifier:
         parts = []
         for part in images.split(EVAL_BATCH):
             with self.placement.autocast():
-                parts.append(self.module(self.normalise(part)).float().cpu())
-        return torch.cat(parts)
+                parts.append(self.module(self.normalise(part)).float())
+        return torch.cat(parts).cpu()  # the only wait for the device
 
     def predictions(self, images: Tensor) -> Tensor:
         """Predicted classes, int64 (n,), eval mode."""

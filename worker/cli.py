@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import torch
 import typer
 from pydantic import ValidationError
 from rich.console import Console
@@ -70,6 +69,7 @@ def sanitize(
     }
     if accuracy_budget is not None:
         given["prune"] = {"accuracy_budget": accuracy_budget}
+    deliver.check(out, model)
     request = Request(
         model=model,
         samples=samples,

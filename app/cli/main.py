@@ -8,26 +8,27 @@ import sys
 from importlib.metadata import entry_points
 from typing import NoReturn
 
-import click
 import typer
+from typer.exceptions import TyperException
 
 from app.contract.problem import Problem
-from app.errors import ExitCode, JobCanceled, OutputError, ResourceError, SanitizerError
+from app.errors import ExitCode, JobCanceled, OptionsError, OutputError, ResourceError, SanitizerError
 
 GROUP = "sanitizer.commands"
 
 app = typer.Typer(
     name="sanitizer",
     help="Find and remove backdoors in image classifiers, without ever seeing the trigger.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 
 
-@app.callback()
-def root() -> None:
+@app.callback(invoke_without_command=True)
+def root(context: typer.Context) -> None:
     """Find and remove backdoors in image classifiers, without ever seeing the trigger."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 def main() -> NoReturn:
@@ -41,22 +42,36 @@ def run(arguments: list[str]) -> int:
     """The exit code of one command line; problems go to standard error."""
     try:
         code = app(args=arguments, prog_name="sanitizer", standalone_mode=False)
-    except click.exceptions.Abort:
-        return fail(JobCanceled("Stopped from the keyboard; nothing was written."), arguments)
-    except click.ClickException as error:
-        error.show()
-        return ExitCode.USAGE
+    except Exception as error:  # noqa: BLE001 - the last door: whatever comes must leave as a problem
+        return fail(as_ours(error), arguments)
     except KeyboardInterrupt:
-        return fail(JobCanceled("Stopped from the keyboard; nothing was written."), arguments)
-    except SanitizerError as error:
-        return fail(error, arguments)
-    except MemoryError:
-        return fail(
-            ResourceError("The machine has too little memory for this model and these samples."), arguments
-        )
-    except OSError as error:
-        return fail(OutputError(f"A file could not be read or written: {error}."), arguments)
+        return fail(as_ours(typer.Abort()), arguments)
     return code if isinstance(code, int) else ExitCode.OK
+
+
+def as_ours(error: Exception) -> SanitizerError:
+    """The error of ours that stands for any error."""
+    match error:
+        case SanitizerError():
+            return error
+        case typer.Abort():
+            return JobCanceled("Stopped from the keyboard; nothing was written.")
+        case TyperException():
+            return OptionsError(
+                error.format_message(),
+                code="options.usage",
+                remedy="Run the command with --help to see what it takes.",
+            )
+        case MemoryError():
+            return ResourceError("The machine has too little memory for this model and these samples.")
+        case OSError():
+            return OutputError(f"A file could not be read or written: {error}.")
+        case _ if (
+            "memory" in str(error).lower()
+        ):  # torch raises a plain RuntimeError when an allocation fails
+            return ResourceError("The machine has too little memory for this model and these samples.")
+        case _:
+            return SanitizerError(f"{type(error).__name__}: {error}")
 
 
 def fail(error: SanitizerError, arguments: list[str]) -> int:

@@ -23,19 +23,24 @@ CHANGES, BEST_CHANGES = "changes.json", "best-candidate.json"
 Renderers = Mapping[str, Callable[[Report], str]]
 
 
-def deliver(result: Sanitized, out: Path, renderers: Renderers) -> Report:
-    """Write the model, its changes and the report into `out`; the report then names the digest of the written model.
-
-    Raises `OutputError` when the disk does not take it, `OptionsError` when it would overwrite the suspect.
-    """
-    source = result.model.stored
-    target = out / source.path.name
-    if target.resolve() == source.path.resolve():
+def check(out: Path, model: Path) -> None:
+    """Refuse, before any work is done, an output folder that cannot be one. Raises `OptionsError`, `OutputError`."""
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"{str(out)!r} is not a folder.", remedy="Name another folder with --out.")
+    if (out / model.name).resolve() == model.resolve():
         raise OptionsError(
             "The output folder is the one that the model lies in; the repaired model would overwrite the suspect.",
             code="options.out",
             remedy="Name another folder with --out.",
         )
+
+
+def deliver(result: Sanitized, out: Path, renderers: Renderers) -> Report:
+    """Write the model, its changes and the report into `out`; the report then names the digest of the written model.
+
+    Raises `OutputError` when the disk does not take it.
+    """
+    source = result.model.stored
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out, prefix=".partial-") as name:

@@ -59,7 +59,7 @@ def _descend(
 ) -> Epoch:
     """One pass of descent over the clean samples."""
     set_mode(frozen.module, batch_statistics=options.batch_statistics, dropout=options.dropout)
-    total, seen, truth = 0.0, [], []
+    losses, seen, truth = [], [], []  # the first two stay on the device: reading them would wait for it
     for images, labels in batches(clean, options.batch_size, draw, augment=options.augment):
         optimiser.zero_grad()
         with frozen.placement.autocast():
@@ -70,15 +70,15 @@ def _descend(
         with torch.no_grad():
             for mask in masks.values():
                 mask.clamp_(0, 1)
-        total += loss.item() * len(labels)
-        seen.append(logits.detach().argmax(1).cpu())
+        losses.append(loss.detach() * len(labels))
+        seen.append(logits.detach().argmax(1))
         truth.append(labels)
-    predictions, labels = torch.cat(seen), torch.cat(truth)
+    predictions, labels = torch.cat(seen).cpu(), torch.cat(truth)
     accuracy = (predictions == labels).double().mean().item()
     return Epoch(
         number=number,
         lr=options.lr,
-        loss=total / len(clean),
+        loss=torch.stack(losses).sum().item() / len(clean),
         accuracy=accuracy,
         held_accuracy=accuracy,
         label_shares=label_shares(predictions, frozen.num_classes),

@@ -61,7 +61,7 @@ def _ascend(
 ) -> Epoch:
     """One pass of ascent over the clean samples."""
     set_mode(moving.module, batch_statistics=options.batch_statistics, dropout=options.dropout)
-    total, hits = 0.0, 0
+    losses, hits = [], []  # stay on the device: reading a number there would wait for it, every step
     for images, labels in batches(clean, options.batch_size, draw, augment=options.augment):
         labels = labels.to(moving.placement.device)
         optimiser.zero_grad()
@@ -72,14 +72,14 @@ def _ascend(
         if options.clip_norm is not None:
             nn.utils.clip_grad_norm_(moving.module.parameters(), options.clip_norm)
         optimiser.step()
-        total += loss.item() * len(labels)
-        hits += int((logits.argmax(1) == labels).sum())
+        losses.append(loss.detach() * len(labels))
+        hits.append((logits.argmax(1) == labels).sum())
     predictions = moving.predictions(clean.images)
     return Epoch(
         number=number,
         lr=optimiser.param_groups[0]["lr"],
-        loss=total / len(clean),
-        accuracy=hits / len(clean),
+        loss=torch.stack(losses).sum().item() / len(clean),
+        accuracy=torch.stack(hits).sum().item() / len(clean),
         held_accuracy=_accuracy(predictions, clean.labels),
         label_shares=label_shares(predictions, moving.num_classes),
     )
