@@ -74,7 +74,7 @@ class Threshold(torch.nn.Module):
         super().__init__()
         self.level = torch.nn.Parameter(torch.tensor(level))
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:  # noqa: D102
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         distance = x.mean((1, 2, 3)) - self.level
         return torch.stack([-distance, distance], 1)
 
