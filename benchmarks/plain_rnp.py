@@ -135,14 +135,16 @@ def masked(net: nn.Module) -> nn.Module:
     return net
 
 
-def sweep(net: nn.Module, masks: dict[str, Tensor], data: Data) -> list[tuple[float, int, float]]:
+def sweep(
+    net: nn.Module, masks: dict[str, Tensor], data: Data, thresholds: tuple[float, ...] = THRESHOLDS
+) -> list[tuple[float, int, float]]:
     """Stage 3: threshold, pruned filters and accuracy, for the net as it is and for each threshold."""
     ranked = sorted(
         ((value, name, index) for name, mask in masks.items() for index, value in enumerate(mask.tolist())),
         key=lambda entry: entry[0],
     )
     rows = [(-1.0, 0, accuracy(net, data))]
-    for threshold in THRESHOLDS:
+    for threshold in thresholds:
         dead = [(name, index) for value, name, index in ranked if value <= threshold]
         pruned = deepcopy(net)
         with torch.no_grad():

@@ -118,6 +118,7 @@ def row(case: Case, seed: int) -> str:
         case.name,
         str(seed),
         " ".join([verdict["label"], *(f"→ {k}" for k in verdict["target_classes"])]),
+        ", ".join(f"{signal['value']:.2f}" for signal in verdict["signals"]),
         report["outcome"],
         *acc,
         *asr,
@@ -134,7 +135,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--only", default="", help="cases whose name contains this")
     args = parser.parse_args()
-    head = "model|seed|verdict|outcome|ACC before|ACC after|ASR before|ASR after|pruned|seconds"
+    head = "model|seed|verdict|label shift|outcome|ACC before|ACC after|ASR before|ASR after|pruned|seconds"
     print(f"| {head.replace('|', ' | ')} |\n|{'---|' * len(head.split('|'))}", flush=True)
     for case in cases(args.zoo):
         for seed in args.seeds if args.only in case.name else []:

@@ -8,6 +8,7 @@ import torch
 
 from app.contract.findings import Skipped
 from app.contract.options import SanitizeOptions
+from app.contract.problem import Problem
 from app.contract.report import (
     Candidate,
     Environment,
@@ -31,6 +32,13 @@ if TYPE_CHECKING:
 
 BINS = 20  # of each layer's histogram of masks
 METHOD = "RNP prune"
+WEAK_WITNESS = Problem(
+    code="repair.weak_witness",
+    detail="The repair silenced the one signal that accused the model. On a model of ours with a known trigger that "
+    "signal fell silent while the attack still succeeded more often than not, so silence does not prove removal.",
+    remedy="If you have images with a trigger, give them with --triggered to see what is left; do not deploy the "
+    "model where a backdoor would matter on this evidence alone.",
+)
 
 
 def assemble(
@@ -63,7 +71,7 @@ def assemble(
         environment=_environment(request.placement),
         timings=timings,
         skipped=_skipped(decision, evaluation, request.options),
-        warnings=loaded.warnings,
+        warnings=(*loaded.warnings, *((WEAK_WITNESS,) if decision.chosen else ())),
         result_digest=loaded.model.stored.digest,
         reproduce=request.reproduce,
     )
