@@ -44,7 +44,7 @@ def run(arguments: list[str]) -> int:
         code = app(args=arguments, prog_name="sanitizer", standalone_mode=False)
     except Exception as error:  # noqa: BLE001 - the last door: whatever comes must leave as a problem
         return fail(as_ours(error), arguments)
-    except KeyboardInterrupt:
+    if code == ExitCode.CANCELED:  # typer turns Ctrl-C into this code, without a word
         return fail(as_ours(typer.Abort()), arguments)
     return code if isinstance(code, int) else ExitCode.OK
 

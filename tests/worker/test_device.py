@@ -10,13 +10,14 @@ from app.errors import OptionsError
 from worker.device import Placement, place, seconds
 
 CPU = torch.device("cpu")
+CALLS = 5
 
 
-def test_twenty_calls_give_one_answer_quickly() -> None:
+def test_every_call_gives_one_answer_quickly() -> None:
     started = time.process_time()
-    placements = {place("cpu") for _ in range(20)}
+    placements = {place("cpu") for _ in range(CALLS)}
     assert len(placements) == 1
-    assert (time.process_time() - started) / 20 < 1.5 * torch.get_num_threads()
+    assert (time.process_time() - started) / CALLS < 1.5 * torch.get_num_threads()
 
 
 def test_cuda_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,6 @@
 """The three stages: nothing is mutated, equal seeds give equal results, and a real backdoor shows itself."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,15 @@ CLASSES = tuple("abcdefghij")
 UNLEARN = UnlearnOptions(batch_size=16, max_epochs=2)
 RECOVER = RecoverOptions(batch_size=16, epochs=2)
 CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Nets this small only wait when threads share a busy core."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def tiny(placement: Placement = Placement(CPU)) -> Classifier:  # noqa: B008 - frozen
@@ -106,7 +115,9 @@ def test_decimals_round_the_masks(samples: SampleSet) -> None:
 
 
 def test_unlearning_says_when_it_did_not_get_there(samples: SampleSet) -> None:
-    stuck = UnlearnOptions(batch_size=16, max_epochs=2, lr=1e-6, stop_accuracy=0.0, stop_on="held")
+    stuck = UnlearnOptions(
+        batch_size=16, max_epochs=2, lr=1e-6, stop_accuracy=0.0, batch_statistics=False, augment=False
+    )
     suspect = tiny()
     known = SampleSet(samples.images, suspect.predictions(samples.images), CLASSES)
     result = unlearn(suspect, known, stuck, 0)
@@ -121,7 +132,8 @@ def test_pruning_zeroes_the_named_rows_and_nothing_else() -> None:
     for name, value in before.items():
         rows = [f.index for f in dead if f.parameter == name]
         expected = value.clone()
-        expected[rows] = 0 if rows else expected[rows]
+        if rows:
+            expected[rows] = 0
         assert torch.equal(after[name], expected), name
 
 
@@ -153,7 +165,7 @@ def test_the_example_forgets_its_task_and_falls_onto_the_target() -> None:
     ).take(torch.arange(0, 500, 4))
 
     accuracy = suspect.predictions(few.images).eq(few.labels).double().mean().item()
-    unlearned = unlearn(suspect, few, SanitizeOptions().unlearn, 0)
+    unlearned = unlearn(suspect, few, SanitizeOptions(unlearn={"batch_size": 32}).unlearn, 0)
     last = unlearned.epochs[-1]
     assert accuracy > 0.75
     assert unlearned.reached
