@@ -101,7 +101,7 @@ def tradeoff(
     parts = [
         label(0, 7, "accuracy on the selecting split, with 95 % interval", "panel"),
         rungs(up, round_ticks(up.low, 1.0, 6), (_LEFT, right), lambda tick: f"{100 * tick:.0f} %"),
-        *_counting(across, options, bottom, right),
+        *_counting(across, bottom, right),
         polygon(band, "band"),
         line((_LEFT, up(floor)), (right, up(floor)), "budget"),
         label(_LEFT + 4, up(floor) + 11, f"budget: at least {100 * floor:.1f} %", "name budget-name"),
@@ -117,7 +117,13 @@ def tradeoff(
 
 
 def evaluation(
-    key: str, title: str, description: str, points: Sequence[tuple[int, float]], *, span: Sequence[Option]
+    key: str,
+    title: str,
+    description: str,
+    points: Sequence[tuple[int, float]],
+    *,
+    span: Sequence[Option],
+    marked: int | None,
 ) -> Markup:
     """Attack success on the same horizontal axis as `tradeoff`, in a picture of its own."""
     height = 180
@@ -127,13 +133,14 @@ def evaluation(
     parts = [
         label(0, 7, "attack success on triggered samples", "panel"),
         rungs(up, [0.0, 0.5, 1.0], (_LEFT, right), lambda tick: f"{100 * tick:.0f} %"),
-        *_counting(across, span, bottom, right),
+        *_counting(across, bottom, right),
         polyline([(across(x), up(v)) for x, v in points], "curve evaluated"),
     ]
     parts += [
         box(across(x) - 3, up(v) - 3, 6, 6, "dot evaluated", f"{x} pruned: attack success {100 * v:.1f} %")
         for x, v in points
     ]
+    parts += [disc(across(x), up(v), "ring", f"{100 * v:.1f} %", 7.5) for x, v in points if x == marked]
     return picture(key, title, description, (WIDTH, height), parts)
 
 
@@ -144,14 +151,12 @@ def _across(options: Sequence[Option], right: float) -> Scale:
     return Scale(0, max(*counts, 1), _LEFT + 6, right - 6, math.log1p if skewed else float)
 
 
-def _counting(across: Scale, options: Sequence[Option], bottom: float, right: float) -> list[Markup]:
+def _counting(across: Scale, bottom: float, right: float) -> list[Markup]:
     bent = across.bend is math.log1p
     top = int(across.high)
     ticks = counting_ticks(top) if bent else [tick for tick in round_ticks(0, top, 6) if tick == int(tick)]
     name = "pruned filters, logarithmic" if bent else "pruned filters"
-    small = [line((across(o.pruned), bottom - 4), (across(o.pruned), bottom), "axis") for o in options]
     return [
-        *small,
         line((_LEFT, bottom), (right, bottom), "axis"),
         feet(across, ticks, bottom, "{:,.0f}".format),
         label(right, bottom + 31, name, "tick", "end"),

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from app.contract.report import Candidate, Epoch, Estimate, LayerMasks, Outcome, Report
+from app.contract.report import ClassAccuracy, Epoch, Estimate, LayerMasks, Outcome, Report
 from app.reports import charts, rows
+from app.reports.figure import Figure
 from app.reports.numerals import count, number, percent, plural, points
 from app.reports.scales import round_top
 from app.reports.wording import class_name
@@ -30,14 +31,7 @@ class Layer:
 
     masks: LayerMasks
     picture: Markup
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """A picture and what it shows."""
-
-    shows: str
-    picture: Markup
+    total: bool
 
 
 def stages(report: Report) -> tuple[Stage, ...]:
@@ -116,7 +110,8 @@ def watched_names(report: Report) -> str:
 def layers(report: Report) -> tuple[Layer, ...]:
     """One histogram per layer; above them all layers together, if there are several."""
     masks = report.masks
-    if len(masks) > 1:
+    several = len(masks) > 1
+    if several:
         bins = tuple(sum(column) for column in zip(*(layer.histogram for layer in masks), strict=True))
         total = LayerMasks(
             parameter="all layers",
@@ -125,7 +120,9 @@ def layers(report: Report) -> tuple[Layer, ...]:
             histogram=bins,
         )
         masks = (total, *masks)
-    return tuple(Layer(layer, _layer(report, at, layer)) for at, layer in enumerate(masks))
+    return tuple(
+        Layer(layer, _layer(report, at, layer), total=several and at == 0) for at, layer in enumerate(masks)
+    )
 
 
 def _layer(report: Report, at: int, layer: LayerMasks) -> Markup:
@@ -135,63 +132,6 @@ def _layer(report: Report, at: int, layer: LayerMasks) -> Markup:
         f"{layer.pruned} of {layer.filters} pruned; counts from 0 to 1: {' '.join(map(str, layer.histogram))}",
         layer.histogram,
         pruned_to=report.repair.threshold if report.outcome is Outcome.REPAIRED else None,
-    )
-
-
-def tradeoff(report: Report) -> Figure | None:
-    """Accuracy against pruned filters, with the budget and the point that was chosen, or came nearest."""
-    candidates = report.repair.candidates
-    if not candidates:
-        return None
-    first = candidates[0]
-    floor = first.accuracy.value - first.change.value - report.options.prune.accuracy_budget
-    repaired = report.outcome is Outcome.REPAIRED
-    marked = report.repair.chosen if repaired else report.repair.best_candidate
-    allowed = sum(candidate.within_budget for candidate in candidates)
-    shows = f"{plural(len(candidates), 'operating point')} measured, {allowed} within budget."
-    mark = ""
-    if marked is not None:
-        point = candidates[marked]
-        what = "chosen" if repaired else "least bad, refused"
-        mark = f"{what}: {count(point.pruned)} pruned, {percent(point.accuracy.value)}"
-        shows += f" {mark[0].upper()}{mark[1:]}."
-    return Figure(
-        shows,
-        charts.tradeoff(
-            "tradeoff",
-            "Accuracy against pruned filters",
-            shows,
-            [_option(candidate) for candidate in candidates],
-            floor=max(floor, 0.0),
-            marked=marked,
-            mark=mark,
-        ),
-    )
-
-
-def evaluated(report: Report) -> Figure | None:
-    """Attack success at the same operating points, if triggered samples were given."""
-    candidates = report.repair.candidates
-    measured = [(c.pruned, c.attack_success) for c in candidates if c.attack_success is not None]
-    if not measured:
-        return None
-    shows = f"Attack success {percent(measured[0][1])} → {percent(measured[-1][1])} from the first to the last point."
-    picture = charts.evaluation(
-        "evaluated",
-        "Attack success against pruned filters, evaluation only",
-        shows,
-        measured,
-        span=[_option(candidate) for candidate in candidates],
-    )
-    return Figure(shows, picture)
-
-
-def _option(candidate: Candidate) -> charts.Option:
-    accuracy = candidate.accuracy
-    allowed = "within budget" if candidate.within_budget else "outside the budget"
-    note = f"{count(candidate.pruned)} pruned: {percent(accuracy.value)}, {points(candidate.change.value)}, {allowed}"
-    return charts.Option(
-        candidate.pruned, accuracy.value, accuracy.low, accuracy.high, candidate.within_budget, note
     )
 
 
@@ -234,10 +174,7 @@ def class_accuracies(report: Report) -> Figure | None:
         return None
     repaired = report.outcome is Outcome.REPAIRED
     # Where nothing changed, the classes that do worst are the ones to look at.
-    weight = [
-        abs(c.accuracy.after.value - c.accuracy.before.value) if repaired else 1 - c.accuracy.before.value
-        for c in classes
-    ]
+    weight = [abs(_gain(c)) if repaired else 1 - c.accuracy.before.value for c in classes]
     order = _leading(weight, [at for at, c in enumerate(classes) if c.index in report.verdict.target_classes])
     drawn = []
     for at in order:
@@ -254,17 +191,29 @@ def class_accuracies(report: Report) -> Figure | None:
     return Figure(shows, rows.accuracies("classes", "Accuracy per class", shows, drawn))
 
 
+def worst_class(report: Report) -> str:
+    """The class that lost most, in words; nothing where no class was measured."""
+    measured = [one for one in report.metrics.per_class if one.accuracy.before.n]
+    if not measured:
+        return ""
+    worst = min(measured, key=_gain)
+    if _gain(worst) >= 0:
+        return "none lost accuracy"
+    return f"{class_name(report, worst.index)}, {points(_gain(worst))} (n = {count(worst.accuracy.before.n)})"
+
+
+def _gain(one: ClassAccuracy) -> float:
+    return one.accuracy.after.value - one.accuracy.before.value
+
+
 def _class_sentence(report: Report, drawn: int, rest: Sequence[float]) -> str:
     classes = report.metrics.per_class
     if report.outcome is not Outcome.REPAIRED:
         return (
             f"The {count(drawn)} classes that do worst, of {count(len(classes))}." if rest else "All classes."
         )
-    worst = min(classes, key=lambda c: c.accuracy.after.value - c.accuracy.before.value)
-    change = worst.accuracy.after.value - worst.accuracy.before.value
-    said = f"Largest loss: class {class_name(report, worst.index)}, {points(change)} (n = {worst.accuracy.before.n})."
-    if change >= 0:
-        said = "No class lost accuracy."
+    worst = min(classes, key=_gain)
+    said = f"Worst class: {worst_class(report)}." if _gain(worst) < 0 else "No class lost accuracy."
     if rest:
         others = plural(len(rest), "class", "classes")
         said += f" {others} not drawn changed by at most {points(max(rest)).lstrip('+')}."

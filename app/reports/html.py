@@ -4,16 +4,17 @@ Whatever is printed passes two gates that no template can forget: `legible` for 
 markup.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 from pydantic import BaseModel
 
 from app.contract.options import SanitizeOptions
 from app.contract.report import Outcome, Report
-from app.reports import figures, numerals, rows, wording
+from app.reports import figures, numerals, rows, sweep, wording
 from app.reports.legible import legible
 
 CONTENT_SECURITY_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
@@ -46,6 +47,7 @@ def render(report: Report) -> str:
             badge=rows.badge(report.verdict.label.value, f"Verdict: {report.verdict.label.value}"),
             best=wording.best_candidate(report),
             figures=figures,
+            sweep=sweep,
             wording=wording,
             options=options,
             options_changed=[row for row in options if row.differs],
@@ -104,9 +106,26 @@ def _tight(text: str) -> str:
     return text
 
 
+def _each(per_class: Sequence[int]) -> str:
+    """How many images a class has, from the poorest to the richest."""
+    low, high = min(per_class), max(per_class)
+    return (
+        f"{numerals.count(low)} each"
+        if low == high
+        else f"{numerals.count(low)} to {numerals.count(high)} each"
+    )
+
+
+def _breakable(dotted: str) -> Markup:
+    """A parameter's name in code type that may break after its dots."""
+    return Markup("<code>{}</code>").format(Markup(".<wbr>").join(legible(dotted).split(".")))
+
+
 _FILTERS: Mapping[str, object] = {
+    "breakable": _breakable,
     "change_interval": numerals.change_interval,
     "count": numerals.count,
+    "each": _each,
     "duration": numerals.duration,
     "estimate": numerals.estimate,
     "interval": numerals.interval,

@@ -6,7 +6,16 @@ from app.contract.findings import Signal
 from app.contract.report import BeforeAfter, Outcome, Report
 from app.reports.legible import legible
 from app.reports.numerals import change_interval, count, duration, estimate, interval, number, plural, points
-from app.reports.wording import LIMITS, against, best_candidate, class_name, headline, looked_at, returned
+from app.reports.wording import (
+    LIMITS,
+    against,
+    best_candidate,
+    class_name,
+    evaluation,
+    headline,
+    looked_at,
+    returned,
+)
 
 _SPECIAL = re.compile(r"([\\`*_\[\]<>|#~!&])")
 _WORD_JOINER = "\u2060"  # keeps GitHub from reading a mention or an address
@@ -80,7 +89,7 @@ def _metrics(report: Report) -> str:
             f"{count(change.lost)} lost, {count(change.gained)} gained, n = {count(change.n)})."
         )
     if metrics.attack_success is None:
-        below.append("Attack success was not measured: no triggered samples were given.")
+        below.append(evaluation(report))
     return "\n".join([*table, "", " ".join(below)]).rstrip()
 
 

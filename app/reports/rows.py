@@ -54,7 +54,8 @@ def shares(
             label(start, 7, panel, "panel"),
             line((start, _TOP - 4), (start, bottom), "axis"),
             line((scale(even), _TOP - 4), (scale(even), bottom), "even"),
-            feet(scale, (0, 1) if len(panels) > 2 else (0, 0.5, 1), bottom, _whole),
+            label(scale.start, bottom + 12, "0", "tick"),
+            label(scale.end, bottom + 12, "100 %", "tick", "end"),
         ]
         parts += [
             _share_bar(scale, row, row.shares[index], _middle(at), panel) for at, row in enumerate(rows)
@@ -72,7 +73,7 @@ def _share_bar(scale: Scale, row: Row, share: float, y: float, panel: str) -> Ma
         end - 4 if inside else end + 4,
         y,
         _whole(share),
-        "inside" if inside else "tick",
+        "inside" if inside else "over",
         "end" if inside else "start",
     )
     return box(scale.start, y - 6, max(end - scale.start, 0.5), 12, css, note) + number
@@ -82,11 +83,14 @@ def accuracies(key: str, title: str, description: str, rows: Sequence[Row]) -> M
     """Accuracy per class with intervals: before hollow and above, after solid and below."""
     high = 26
     bottom = _TOP + high * len(rows)
-    scale = Scale(0, 1, _NAMES, WIDTH - 78)
+    spans = [span for row in rows for span in (row.before, row.after) if span is not None and span.n]
+    # Dots, unlike bars, may start anywhere: the axis begins at the quarter below the lowest interval.
+    quarter = math.floor(4 * min((span.low for span in spans), default=0.0))
+    ticks = [step / 4 for step in range(min(quarter, 3), 5)]
+    scale = Scale(ticks[0], 1, _NAMES, WIDTH - 78)
     parts = _row_names(rows, high)
-    for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
-        parts.append(line((scale(tick), _TOP - 4), (scale(tick), bottom), "rule"))
-    parts += [feet(scale, (0, 0.5, 1), bottom, _whole), label(WIDTH, 7, "change, points", "tick", "end")]
+    parts += [line((scale(tick), _TOP - 4), (scale(tick), bottom), "rule") for tick in ticks]
+    parts += [feet(scale, ticks, bottom, _whole), label(WIDTH, 7, "change, points", "tick", "end")]
     for at, row in enumerate(rows):
         y = _middle(at, high)
         if row.before is not None:
@@ -123,21 +127,14 @@ def histogram(
     step = wide / max(len(bins), 1)
     parts = [line((0, high), (wide, high), "axis")]
     for index, count in enumerate(bins):
-        low, top = index / len(bins), (index + 1) / len(bins)
-        tall = max(math.sqrt(count) / most * (high - 3), 2) if count else 0
-        fallen = pruned_to is not None and (low + top) / 2 <= pruned_to
-        note = f"mask {low:.2f} to {top:.2f}: {count}"
-        if count:
-            parts.append(
-                box(
-                    index * step + 0.75,
-                    high - tall,
-                    step - 1.5,
-                    tall,
-                    "bar marked" if fallen else "bar",
-                    note,
-                )
-            )
+        if not count:
+            continue
+        start, tall = index * step + 0.75, max(math.sqrt(count) / most * (high - 3), 2)
+        note = f"mask {index / len(bins):.2f} to {(index + 1) / len(bins):.2f}: {count}"
+        parts.append(box(start, high - tall, step - 1.5, tall, "bar", note))
+        fallen = min((pruned_to or 0) * wide - start, step - 1.5)
+        if fallen > 0:
+            parts.append(box(start, high - tall, fallen, tall, "bar marked", note))
     if pruned_to is not None:
         parts.append(line((pruned_to * wide, 0), (pruned_to * wide, high + 3), "cut"))
     return picture(key, title, description, (wide, high + 3), parts)

@@ -69,7 +69,7 @@ def looked_at(report: Report) -> str:
     if report.skipped:
         said += f" {plural(len(report.skipped), 'check was', 'checks were')} skipped; the reasons are listed."
     if not firing:
-        said += " A backdoor that none of these signals responds to would look the same."
+        said += " A backdoor that they do not respond to would look the same."
     return said
 
 
@@ -83,6 +83,23 @@ def returned(report: Report) -> str:
             return f"The original model is returned as it came; what was found still stands. {reason}"
         case Outcome.UNCHANGED:
             return f"The original model is returned as it came. {reason}"
+
+
+def evaluation(report: Report) -> str:
+    """What triggered samples showed once everything was decided, or that there were none."""
+    success = report.metrics.attack_success
+    if success is None:
+        why = (
+            "the triggered samples could not be evaluated"
+            if report.triggered
+            else "no triggered samples were given"
+        )
+        return f"Attack success was not measured: {why}."
+    after = f" → {percent(success.after.value)}" if report.outcome is Outcome.REPAIRED else ""
+    return (
+        "Triggered samples, which decided nothing, showed afterwards: "
+        f"attack success {percent(success.before.value)}{after} (n = {count(success.before.n)})."
+    )
 
 
 def best_candidate(report: Report) -> Candidate | None:
@@ -119,16 +136,13 @@ def against(report: Report, candidate: Candidate) -> tuple[str, ...]:
 
 def summary(report: Report) -> str:
     """One paragraph of plain text."""
-    parts = [headline(report) + ".", legible(report.verdict.because), returned(report), looked_at(report)]
-    if report.metrics.attack_success is not None:
-        success = report.metrics.attack_success
-        parts.append(
-            f"Evaluation only, with triggered samples: attack success {percent(success.before.value)}"
-            + (f" → {percent(success.after.value)}" if report.outcome is Outcome.REPAIRED else "")
-            + f" (n = {count(success.before.n)})."
-        )
-    else:
-        parts.append("Attack success was not measured: no triggered samples were given.")
+    parts = [
+        headline(report) + ".",
+        legible(report.verdict.because),
+        returned(report),
+        looked_at(report),
+        evaluation(report),
+    ]
     if report.warnings:
         parts.append(f"{plural(len(report.warnings), 'warning')}, listed in the report.")
     return " ".join(part for part in parts if part)
