@@ -90,7 +90,9 @@ def accuracies(key: str, title: str, description: str, rows: Sequence[Row]) -> M
     scale = Scale(ticks[0], 1, _NAMES, WIDTH - 78)
     parts = _row_names(rows, high)
     parts += [line((scale(tick), _TOP - 4), (scale(tick), bottom), "rule") for tick in ticks]
-    parts += [feet(scale, ticks, bottom, _whole), label(WIDTH, 7, "change, points", "tick", "end")]
+    parts.append(feet(scale, ticks, bottom, _whole))
+    if any(row.after for row in rows):
+        parts.append(label(WIDTH, 7, "change, points", "tick", "end"))
     for at, row in enumerate(rows):
         y = _middle(at, high)
         if row.before is not None:
