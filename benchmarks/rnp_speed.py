@@ -269,7 +269,7 @@ def main() -> None:
     print(f"Machine: {environment(placement.device)}")
     print(f"Ours ran in {placement.precision}, {placement.memory_format}; plain in float32, contiguous.")
     print(f"Net: {Path(given.model).name}; {len(parts.fit)} images fit, {len(parts.select)} select; ", end="")
-    print(f"{given.epochs} epochs, up to {given.repeats} repeats.")
+    print(f"{given.epochs} epoch(s), up to {given.repeats} repeats.")
     print("Peak: " + ", ".join(f"{p} {v / 1e9:.1f} GFLOP/s" for p, v in zip(FORMATS, peaks, strict=True)))
     print("\n| " + " | ".join(HEADINGS) + " |\n|" + "---|" * len(HEADINGS))
     for line in (*measured, total(measured)):

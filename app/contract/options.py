@@ -60,12 +60,6 @@ class RecoverOptions(Frozen):
     decimals: int | None = Field(
         None, ge=1, le=8
     )  # masks keep their float32; the official file has four decimals
-    saturation: float | None = Field(
-        0.02,
-        gt=0,
-        lt=1,
-        description="share of masks at 0 beyond which the rate is divided by four and tried again",
-    )
 
 
 # What `fidelity="paper"` changes back to the official code, where the service deviates.
@@ -77,7 +71,7 @@ PAPER: dict[str, dict[str, Any]] = {
         "dropout": True,  # model.train()
         "clip_norm": None,  # the official code clips before backward(), which is no clipping at all
     },
-    "recover": {"lr": 0.2, "dropout": True, "decimals": 4, "saturation": None},
+    "recover": {"lr": 0.2, "dropout": True, "decimals": 4},
     "evidence": {"seeds": 1},
     "prune": {"threshold_step": 0.05},  # arange(0, .90 + .05, .05)
 }

@@ -77,9 +77,10 @@ def _stage(report: Report, name: str, key: str, epochs: tuple[Epoch, ...]) -> St
 
 def _share_curves(report: Report, name: str, key: str, epochs: tuple[Epoch, ...]) -> Markup:
     watched = _watched(report)
+    css = "target" if report.verdict.target_classes else "watched"
     lines = [
         charts.Curve(
-            class_name(report, index, 9), "target", tuple((e.number, e.label_shares[index]) for e in epochs)
+            class_name(report, index, 9), css, tuple((e.number, e.label_shares[index]) for e in epochs)
         )
         for index in watched
     ]

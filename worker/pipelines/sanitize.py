@@ -122,6 +122,7 @@ class Sanitized:
 def sanitize(request: Request, progress: Progress = SILENT) -> Sanitized:
     """Run one job. Raises `SanitizerError` with a problem's code, detail and remedy; mutates and writes nothing."""
     clock = Clock()
+    torch.manual_seed(request.options.seed)  # dropout, where it is left on, draws from the global state
     with clock.stage(Stage.LOAD):
         loaded = _load(request)
     decision = decide(loaded.suspect, loaded.parts, request.options, clock, progress)
