@@ -2,7 +2,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo install test check format
+FUZZ_SECONDS ?= 60
+
+# Two halves of about equal length, side by side; one thread each, so that no thread waits spinning for another.
+HALF := tests/service tests/worker tests/hostile tests/ledger
+HALVES := test-half test-other-half
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+.PHONY: demo install test $(HALVES) check fuzz format
 
 demo: install
 	$(BIN)/sanitizer sanitize examples/backdoored-resnet18.safetensors --samples examples/clean-500.zip \
@@ -16,14 +23,25 @@ install: .venv/installed
 	touch $@
 
 test: install
-	$(BIN)/python -m pytest
+	$(MAKE) --jobs=2 $(HALVES)
+
+test-half: install
+	$(PYTEST) $(HALF)
+
+test-other-half: install
+	$(PYTEST) $(HALF:%=--ignore=%)
 
 check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest
+	$(MAKE) --jobs=2 $(HALVES)
+
+# Every reader of foreign bytes under a coverage-guided fuzzer, FUZZ_SECONDS each.
+fuzz: install
+	$(BIN)/pip install --quiet --editable '.[worker,dev,fuzz]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz.run $(FUZZ_SECONDS)
 
 format: install
 	$(BIN)/ruff format .

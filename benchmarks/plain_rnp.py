@@ -57,9 +57,9 @@ class MaskedBatchNorm2d(nn.BatchNorm2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise by the batch while training, by the running statistics otherwise."""
-        gamma = self.weight * self.mask
+        gamma, momentum = self.weight * self.mask, self.momentum or 0.0
         return F.batch_norm(
-            x, self.running_mean, self.running_var, gamma, self.bias, self.training, self.momentum, self.eps
+            x, self.running_mean, self.running_var, gamma, self.bias, self.training, momentum, self.eps
         )
 
 

@@ -18,7 +18,7 @@ import platform
 import time
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from types import ModuleType
@@ -28,13 +28,13 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from app.contract.options import PruneOptions, SanitizeOptions
-from worker.classifier import Classifier
+from worker.classifier import Classifier, views
 from worker.device import Placement, place, seconds
 from worker.formats import normalisation
 from worker.formats.architectures.resnet import BasicBlock, ResNet
 from worker.formats.load import load
 from worker.repair.evidence import Remaining
-from worker.repair.operating_point import choose
+from worker.repair.operating_point import Rungs, choose
 from worker.rnp.masks import FilterMasks, ones
 from worker.rnp.recover import recover
 from worker.rnp.unlearn import unlearn
@@ -97,6 +97,7 @@ def neighbour(name: str) -> ModuleType:
 
 def subject(model: str, samples: Path, placement: Placement) -> tuple[Classifier, CleanSplit]:
     """The net, placed, and the divided samples."""
+    module: nn.Module
     if model == RANDOM:
         torch.manual_seed(0)
         module, classes, shape = ResNet(BasicBlock, (2, 2, 2, 2), 10, width=64), 10, CIFAR
@@ -117,10 +118,16 @@ def stages(suspect: Classifier, parts: CleanSplit, epochs: int) -> list[Stage]:
     """Unlearning, recovering and choosing, plain and ours."""
     plain_rnp = neighbour("plain_rnp")
     thresholds = plain_rnp.THRESHOLDS[::3]
-    net = deepcopy(suspect.module).to(memory_format=torch.contiguous_format)
+    net = replace(suspect.placement, memory_format=torch.contiguous_format).take(deepcopy(suspect.module))
+    seen = list(
+        views(parts.select.images)
+    )  # ours measures each image in several views; so must the plain walk
     fit, select = (
-        plain_rnp.Data(part.images.contiguous(), part.labels, suspect.mean[0], suspect.std[0])
-        for part in (parts.fit, parts.select)
+        plain_rnp.Data(images.contiguous(), labels, suspect.mean[0], suspect.std[0])
+        for images, labels in (
+            (parts.fit.images, parts.fit.labels),
+            (torch.cat(seen), parts.select.labels.repeat(len(seen))),
+        )
     )
     options = SanitizeOptions(unlearn={"max_epochs": 1}, recover={"epochs": epochs})
     masks = spread(suspect.module)
@@ -129,9 +136,9 @@ def stages(suspect: Classifier, parts: CleanSplit, epochs: int) -> list[Stage]:
     walk = PruneOptions(accuracy_budget=0.5, class_budget=1, threshold_step=0.15)
 
     def our_choice() -> None:
-        gone = Remaining(toward=0, gone=True, label_shares=())
-        point = choose(suspect, masks, parts.select, walk, lambda _: gone)
-        assert len(point.candidates) == len(thresholds)
+        rungs = Rungs(lambda _: Remaining(0.0, suppressed=True, gone=True), None)
+        point = choose(suspect, masks, parts.select, walk, rungs)
+        assert len(point.considered) == len(thresholds)
 
     trained = epochs * len(parts.fit)
     return [
@@ -149,7 +156,7 @@ def stages(suspect: Classifier, parts: CleanSplit, epochs: int) -> list[Stage]:
         ),
         Stage(
             "choose",
-            (len(thresholds) + 1) * len(parts.select),
+            (len(thresholds) + 1) * len(select.labels),
             lambda: plain_rnp.sweep(net, plain_masks, select, thresholds),
             our_choice,
         ),
@@ -183,7 +190,7 @@ def count(work: Callable[[], object]) -> int:
     """FLOPs of one run."""
     with FlopCounterMode(display=False) as counter:
         work()
-    return counter.get_total_flops()
+    return int(counter.get_total_flops())
 
 
 def clocked(work: Callable[[], object]) -> float:

@@ -22,8 +22,12 @@ import torch
 
 from worker.formats import normalisation
 from worker.formats.load import load
-from worker.repair.statistics import proportion
+from worker.statistics import proportion
 
+HEAD = (
+    *("model", "seed", "verdict", "label shift", "relative size", "outcome"),
+    *("ACC before", "ACC after", "ASR before", "ASR after", "pruned", "relearned", "seconds"),
+)
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
@@ -40,19 +44,20 @@ class Case:
 
 def cases(zoo: Path | None) -> list[Case]:
     """The example, its clean twin, and the zoo if there is one."""
+    unseen = zoo / "test-2000.npz" if zoo else None
     found = [
         Case(
             "example, BadNets",
             EXAMPLES / "backdoored-resnet18.safetensors",
             EXAMPLES / "clean-500.zip",
-            None,
+            unseen,
             EXAMPLES / "triggered-200.npz",
         ),
         Case(
             "example, clean twin",
             EXAMPLES / "clean-resnet18.safetensors",
             EXAMPLES / "clean-500.zip",
-            None,
+            unseen,
             None,
         ),
     ]
@@ -63,7 +68,7 @@ def cases(zoo: Path | None) -> list[Case]:
                 f"zoo, {card.parent.name}",
                 card.parent / "model.safetensors",
                 card.parents[1] / "clean-500.npz",
-                card.parents[1] / "test-2000.npz",
+                unseen,
                 triggered if triggered.exists() else None,
             )
         )
@@ -94,7 +99,7 @@ def accuracy(case: Case, path: Path, reported: dict[str, float]) -> str:
 def row(case: Case, seed: int) -> str:
     """Run the command once and evaluate what it gave back."""
     with tempfile.TemporaryDirectory() as name:
-        command = [
+        command: list[str | Path] = [
             Path(sys.executable).parent / "sanitizer",
             "sanitize",
             case.model,
@@ -118,11 +123,12 @@ def row(case: Case, seed: int) -> str:
         case.name,
         str(seed),
         " ".join([verdict["label"], *(f"→ {k}" for k in verdict["target_classes"])]),
-        ", ".join(f"{signal['value']:.2f}" for signal in verdict["signals"]),
+        *(f"{signal['value']:.2f}" for signal in verdict["signals"]),
         report["outcome"],
         *acc,
         *asr,
         f"{report['repair']['pruned']} of {report['model']['filters']}",
+        str(report["repair"]["relearned"]),
         f"{seconds:.0f}",
     ]
     return f"| {' | '.join(cells)} |"
@@ -135,8 +141,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--only", default="", help="cases whose name contains this")
     args = parser.parse_args()
-    head = "model|seed|verdict|label shift|outcome|ACC before|ACC after|ASR before|ASR after|pruned|seconds"
-    print(f"| {head.replace('|', ' | ')} |\n|{'---|' * len(head.split('|'))}", flush=True)
+    print(f"| {' | '.join(HEAD)} |\n|{'---|' * len(HEAD)}", flush=True)
     for case in cases(args.zoo):
         for seed in args.seeds if args.only in case.name else []:
             print(row(case, seed), flush=True)

@@ -1,14 +1,23 @@
-"""What many tests share: the examples, and one full run of the command on the backdoored one."""
+"""What many tests share: the examples, one full run of the command on the backdoored one, and real servers."""
 
 import json
+import os
+import socket
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+import httpx2
+import psycopg
 import pytest
+import redis
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 BACKDOORED = EXAMPLES / "backdoored-resnet18.safetensors"
@@ -39,23 +48,111 @@ def sanitizer(arguments: Sequence[object], folder: Path) -> Run:
     return Run(done.returncode, done.stdout, done.stderr, folder)
 
 
-@pytest.fixture(scope="session")
-def sanitized(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """The backdoored example, with triggered samples for the evaluation; minutes, so once for all tests."""
-    out = tmp_path_factory.mktemp("sanitized")
-    return sanitizer(
-        ["sanitize", BACKDOORED, "--samples", SAMPLES, "--triggered", TRIGGERED, "--out", out, "--json"], out
+@dataclass(frozen=True)
+class KeyFiles:
+    """A key pair in two PEM files."""
+
+    private: Path
+    public: Path
+
+
+def write_keys(folder: Path, key: ec.EllipticCurvePrivateKey) -> KeyFiles:
+    """Make the folder, and both files in it."""
+    files = KeyFiles(folder / "key.pem", folder / "key.pub")
+    folder.mkdir(exist_ok=True)
+    files.private.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
     )
+    files.public.write_bytes(
+        key.public_key().public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+    )
+    return files
 
 
 @pytest.fixture(scope="session")
-def cleared(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """The clean twin of the example."""
-    out = tmp_path_factory.mktemp("cleared")
-    return sanitizer(["sanitize", CLEAN_TWIN, "--samples", SAMPLES, "--out", out], out)
+def signing_keys(tmp_path_factory: pytest.TempPathFactory) -> KeyFiles:
+    """The key that signs what the tests make."""
+    return write_keys(tmp_path_factory.mktemp("keys"), ec.generate_private_key(ec.SECP256R1()))
+
+
+@pytest.fixture(scope="session")
+def sanitized(tmp_path_factory: pytest.TempPathFactory, signing_keys: KeyFiles) -> Run:
+    """The backdoored example, signed, with triggered samples for the evaluation; minutes, so once for all tests."""
+    out = tmp_path_factory.mktemp("sanitized")
+    given = ["--samples", SAMPLES, "--triggered", TRIGGERED, "--signing-key", signing_keys.private]
+    return sanitizer(["sanitize", BACKDOORED, *given, "--out", out, "--json"], out)
 
 
 @pytest.fixture
 def sanitizer_command(tmp_path: Path) -> Callable[[Sequence[object]], Run]:
     """Run any command line."""
     return lambda arguments: sanitizer(arguments, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """A database of our own on the PostgreSQL server of this machine, dropped afterwards."""
+    server_url = os.environ.get("TEST_POSTGRES", "postgresql://postgres@127.0.0.1:5432")
+    name = f"sanitizer_{uuid4().hex[:12]}"
+    try:
+        server = psycopg.connect(f"{server_url}/postgres", autocommit=True, connect_timeout=3)
+    except psycopg.OperationalError as error:
+        pytest.skip(f"no PostgreSQL: {error}")
+    with server:
+        server.execute(f"CREATE DATABASE {name}")
+        yield f"{server_url.replace('postgresql', 'postgresql+psycopg')}/{name}"
+        server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> str:
+    """The Redis server of this machine; others may use it too."""
+    url = os.environ.get("TEST_REDIS", "redis://127.0.0.1:6379/0")
+    try:
+        redis.Redis.from_url(url).ping()
+    except redis.ConnectionError as error:
+        pytest.skip(f"no Redis: {error}")
+    return url
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture(scope="session")
+def s3_variables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The settings of an S3-compatible server of our own, with an empty bucket."""
+    url = f"http://127.0.0.1:{free_port()}"
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", url.rpartition(":")[2]]
+    with (tmp_path_factory.mktemp("s3") / "log.txt").open("wb") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                assert httpx2.put(f"{url}/sanitizer").status_code == 200
+                break
+            except httpx2.TransportError:
+                assert server.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+        yield {
+            "BLOBS_URL": "s3://sanitizer/blobs",
+            "S3__ENDPOINT": url,
+            "S3__REGION": "us-east-1",
+            "S3__ACCESS_KEY_ID": "test",
+            "S3__SECRET_ACCESS_KEY": "test",
+        }
+    finally:
+        server.terminate()
+        server.wait(10)

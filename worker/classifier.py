@@ -18,6 +18,8 @@ from worker.device import Placement
 from worker.samples.interface import SampleSet
 
 EVAL_BATCH = 256
+# Down and right, in pixels of a 32-pixel image, and whether mirrored: inside what augmentation shows in training.
+VIEWS = ((0, 0, False), (0, 0, True), (-2, 1, False), (2, -1, True), (1, 2, True), (-1, -2, False))
 CROP_PADDING = 4  # pixels, as RandomCrop(32, 4) in the official RNP code
 
 
@@ -39,10 +41,17 @@ class Classifier:
         """A deep copy of the module, to be changed; the suspect is evidence and stays as it is."""
         return deepcopy(self.module)
 
+    def pixels(self, images: Tensor) -> Tensor:
+        """uint8 (n, c, h, w) -> float32 in [0, 1], on the device."""
+        return images.to(self.placement.device, torch.float32).div_(255)
+
+    def standardise(self, pixels: Tensor) -> Tensor:
+        """Pixels in [0, 1] -> what the module takes, in the layout of the placement."""
+        return ((pixels - self.mean) / self.std).contiguous(memory_format=self.placement.memory_format)
+
     def normalise(self, images: Tensor) -> Tensor:
-        """uint8 (n, c, h, w) -> float32, normalised, in the layout of the placement."""
-        pixels = images.to(self.placement.device, torch.float32).div_(255).sub_(self.mean).div_(self.std)
-        return pixels.contiguous(memory_format=self.placement.memory_format)
+        """uint8 (n, c, h, w) -> what the module takes."""
+        return self.standardise(self.pixels(images))
 
     @torch.no_grad()
     def logits(self, images: Tensor) -> Tensor:
@@ -76,6 +85,25 @@ def crop_and_mirror(images: Tensor, draw: torch.Generator) -> Tensor:
     cols = torch.randint(2 * CROP_PADDING + 1, (n, 1), generator=draw) + torch.arange(width)
     cols = torch.where(torch.rand(n, 1, generator=draw) < 0.5, cols.flip(1), cols)
     return padded[torch.arange(n)[:, None, None], :, rows[:, :, None], cols[:, None, :]].permute(0, 3, 1, 2)
+
+
+def views(images: Tensor) -> Iterator[Tensor]:
+    """The images, and the same ones shifted by a sixteenth of their size or less, half of them mirrored.
+
+    What a model gets right on several views of an image varies less than on one, so changes show on fewer images.
+    """
+    step = images.shape[-1] / 32  # pixels of a 32-pixel image
+    for down, right, mirrored in VIEWS:
+        moved = _shifted(images, round(down * step), round(right * step))
+        yield moved.flip(3) if mirrored else moved
+
+
+def _shifted(images: Tensor, down: int, right: int) -> Tensor:
+    """With black where nothing was."""
+    height, width = images.shape[2:]
+    room = max(abs(down), abs(right))
+    padded = F.pad(images, (room,) * 4)
+    return padded[:, :, room - down : room - down + height, room - right : room - right + width]
 
 
 def set_mode(module: nn.Module, *, batch_statistics: bool, dropout: bool) -> None:

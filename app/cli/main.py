@@ -10,7 +10,9 @@ from typing import NoReturn
 
 import typer
 from typer.exceptions import TyperException
+from typer.main import get_group
 
+from app.cli import keys, limits, serve, submit, verify
 from app.contract.problem import Problem
 from app.errors import ExitCode, JobCanceled, OptionsError, OutputError, ResourceError, SanitizerError
 
@@ -31,22 +33,51 @@ def root(context: typer.Context) -> None:
         typer.echo(context.get_help())
 
 
+app.add_typer(serve.commands)
+app.add_typer(keys.commands)
+app.add_typer(limits.commands)
+app.add_typer(submit.commands)
+app.add_typer(verify.commands)
+
+
 def main() -> NoReturn:
     """Run one command; leave with an exit code of ours, never with a traceback."""
-    for found in entry_points(group=GROUP):
-        app.add_typer(found.load())
     sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: list[str]) -> int:
     """The exit code of one command line; problems go to standard error."""
     try:
+        join_worker(arguments)
         code = app(args=arguments, prog_name="sanitizer", standalone_mode=False)
+    except KeyboardInterrupt:  # while modules were being imported; later typer catches it
+        return fail(as_ours(typer.Abort()), arguments)
     except Exception as error:  # noqa: BLE001 - the last door: whatever comes must leave as a problem
         return fail(as_ours(error), arguments)
     if code == ExitCode.CANCELED:  # typer turns Ctrl-C into this code, without a word
         return fail(as_ours(typer.Abort()), arguments)
     return code if isinstance(code, int) else ExitCode.OK
+
+
+def join_worker(arguments: list[str]) -> None:
+    """Add the commands of the worker, which take seconds to import, unless the app's own answer.
+
+    Raises `SanitizerError` when such a command is asked for and the worker's packages are not installed.
+    """
+    asked = next(iter(arguments), "--help")
+    if asked in get_group(app).commands:
+        return
+    for found in entry_points(group=GROUP):
+        try:
+            app.add_typer(found.load())
+        except ModuleNotFoundError as missing:
+            if asked.startswith("-"):
+                continue
+            raise SanitizerError(
+                f"{asked!r} needs the worker's packages, and {missing.name!r} is not installed.",
+                code="install.incomplete",
+                remedy="Run: pip install 'model-sanitizer[worker]'",
+            ) from missing
 
 
 def as_ours(error: Exception) -> SanitizerError:

@@ -5,7 +5,7 @@ included; `fidelity="service"` runs it as we found it to work on nets that the p
 every deviation; docs/decisions gives the reasons.
 """
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -73,6 +73,7 @@ PAPER: dict[str, dict[str, Any]] = {
     },
     "recover": {"lr": 0.2, "dropout": True, "decimals": 4},
     "evidence": {"seeds": 1},
+    "relearn": {"steps": 0},  # the paper prunes and stops there
     "prune": {"threshold_step": 0.05},  # arange(0, .90 + .05, .05)
 }
 
@@ -95,11 +96,49 @@ class PruneOptions(Frozen):
     )
 
 
+class PerturbationOptions(Frozen):
+    """Trigger recovery: the smallest perturbation that turns clean images into a class."""
+
+    steps: int = Field(150, ge=1, le=5000, description="of each form; less where nothing shrinks any more")
+    patience: int = Field(30, ge=1, description="steps without a smaller perturbation that end the search")
+    batch_size: int = Field(32, ge=1, le=1024, description="images, each perturbed toward every class")
+    success: float = Field(0.9, gt=0, le=1, description="of other classes' images, before size counts")
+    max_classes: int = Field(
+        10, ge=2, le=200, description="the most suspected ones; the others are a reference"
+    )
+
+
+class RelearnOptions(Frozen):
+    """The weights, taught to ignore the perturbations that were recovered from the suspect."""
+
+    lr: float = Field(0.0005, gt=0, le=1)  # Adam's; .001 costs a VGG 20 points; cosine to 0
+    steps: int = Field(120, ge=0, le=5000, description="0: this rung is not tried")
+    features: float = Field(2.0, ge=0, le=100, description="weight of the features beside the answers")
+    shares: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
+        (1.0, 0.75, 0.5),
+        max_length=20,
+        description="of the way to the relearned model, tried until one is affordable",
+    )
+    batch_size: int = Field(
+        40, ge=1, le=4096, description="clean images, as many mixtures of them, as many perturbed"
+    )
+    augment: bool = True
+
+
 class EvidenceOptions(Frozen):
-    """When the unlearned model counts as evidence, before a repair and after it."""
+    """What counts as evidence, before a repair and after it."""
 
     seeds: int = Field(3, ge=1, le=50, description="unlearnings that are averaged; one alone is too noisy")
-    threshold: float = Field(0.8, gt=0, le=2, description="label shift above which it counts as evidence")
+    label_shift: float = Field(0.8, gt=0, le=2, description="of the unlearned model; evidence above it")
+    relative_size: float = Field(
+        0.5, gt=0, le=1, description="of the smallest perturbation, beside other classes; evidence below it"
+    )
+    success: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="that the suspect's perturbations may keep after a repair, beyond what clean images do",
+    )
 
 
 class SanitizeOptions(Frozen):
@@ -115,6 +154,8 @@ class SanitizeOptions(Frozen):
     split: SplitOptions = SplitOptions()
     unlearn: UnlearnOptions = UnlearnOptions()
     recover: RecoverOptions = RecoverOptions()
+    perturbation: PerturbationOptions = PerturbationOptions()
+    relearn: RelearnOptions = RelearnOptions()
     prune: PruneOptions = PruneOptions()
     evidence: EvidenceOptions = EvidenceOptions()
 
@@ -124,12 +165,11 @@ class SanitizeOptions(Frozen):
         """Under `fidelity="paper"` every option that was not given takes the official value."""
         if not isinstance(given, dict) or given.get("fidelity") != "paper":
             return given
-        stated = {key: given.get(key, {}) for key in PAPER}
-        merged = {
-            key: {
-                **PAPER[key],
-                **(value.model_dump(exclude_unset=True) if isinstance(value, Frozen) else value),
-            }
-            for key, value in stated.items()
-        }
-        return {**given, **merged}
+        merged = dict(given)
+        for key, official in PAPER.items():
+            stated = given.get(key, {})
+            if isinstance(stated, Frozen):
+                stated = stated.model_dump(exclude_unset=True)
+            if isinstance(stated, dict):  # whatever else was given is refused when it is validated
+                merged[key] = {**official, **stated}
+        return merged

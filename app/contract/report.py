@@ -5,14 +5,17 @@ Two columns never mix. `verdict`, `outcome` and `repair` were decided without tr
 """
 
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
+from app.contract.confinement import Confinement
 from app.contract.findings import Skipped, Verdict
 from app.contract.frozen import Frozen
 from app.contract.options import SanitizeOptions
 from app.contract.problem import Problem
+
+Base64 = Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]*={0,2}$", max_length=2**20)]
 
 
 class Outcome(StrEnum):
@@ -40,14 +43,17 @@ class BeforeAfter(Frozen):
 
 
 class PairedChange(Frozen):
-    """Change of accuracy on the same images: gained minus lost, over n, with a 95 % interval."""
+    """Mean change of accuracy on the same images, with a 95 % interval.
+
+    An image counts whole, or in shares where it was measured in several views.
+    """
 
     value: float
     low: float
     high: float
     n: int = Field(ge=0)
-    lost: int = Field(ge=0, description="images that only the original gets right")
-    gained: int = Field(ge=0, description="images that only the repaired model gets right")
+    lost: int = Field(ge=0, description="images that the original gets right, or in more views")
+    gained: int = Field(ge=0, description="images that the repaired model gets right, or in more views")
 
 
 class ClassAccuracy(Frozen):
@@ -141,18 +147,46 @@ class LayerMasks(Frozen):
 
 
 class Candidate(Frozen):
-    """One operating point on the selecting split."""
+    """One operating point on the selecting split, every image of it measured in several views."""
 
-    threshold: float = Field(description="filters with a mask at or below are pruned")
+    rung: Literal["prune", "relearn"] = Field(
+        "prune", description="relearn: after pruning, the other weights were relearned"
+    )
+    share: float | None = Field(
+        None, description="of the way from pruned to relearned weights; None: not relearned"
+    )
+    threshold: float | None = Field(description="filters with a mask at or below are pruned; None: none were")
     pruned: int
     accuracy: Estimate
     change: PairedChange
     worst_class: int
     worst_class_change: float
     within_budget: bool
-    evidence: float | None = Field(None, description="the evidence that remains; None: not measured")
+    perturbation_success: float | None = Field(
+        None, description="of the suspect's own perturbations, on the selecting split; None: not measured"
+    )
+    perturbation_size: float | None = Field(
+        None, description="smallest that a fresh recovery finds, beside the suspect's other classes"
+    )
+    evidence: float | None = Field(None, description="label shift that remains; None: not measured")
     passes: bool = False
     attack_success: float | None = Field(None, description="evaluation only, with triggered samples")
+
+
+class Perturbation(Frozen):
+    """The smallest perturbation that was found to turn clean images into one class. Not "the trigger"."""
+
+    target_class: int
+    form: Literal["patch", "dense"]
+    size: float | None = Field(
+        description="patch: sum of the mask, pixels; dense: L2 norm of pixels in [0, 1]; None: none was found"
+    )
+    relative_size: float = Field(description="over the median of the other classes, same form")
+    success: Estimate = Field(description="on the suspect model, selecting split, images of other classes")
+    after: Estimate | None = Field(None, description="the same on the model that is given back")
+    pictures: tuple[Base64, ...] = Field(
+        (), description="PNG: the perturbation, then clean images with it; suspected classes only"
+    )
 
 
 class LabelShares(Frozen):
@@ -171,6 +205,7 @@ class Repair(Frozen):
     method: str
     pruned: int
     filters: int
+    relearned: int = Field(0, description="numbers that relearning changed, beside pruned filters")
     threshold: float | None
     chosen: int | None = Field(description="index into candidates")
     best_candidate: int | None = Field(None, description="when not repaired: the least bad, offered beside")
@@ -181,7 +216,7 @@ class Repair(Frozen):
 class Environment(Frozen):
     """What the numbers depend on, besides the inputs."""
 
-    product: str
+    product: str = Field(description="version of model-sanitizer")
     python: str
     torch: str
     platform: str
@@ -189,13 +224,17 @@ class Environment(Frozen):
     precision: str
     memory_format: str
     threads: int
+    confinement: Confinement = Field(
+        default=Confinement(),
+        description="of the process that opened the files; without layers where it was not",
+    )
 
 
 class Report(Frozen):
     """Everything that is said of one job."""
 
     schema_version: Literal["1"] = "1"
-    kind: Literal["sanitize"] = "sanitize"
+    kind: Literal["sanitize", "detect"] = "sanitize"
     model: ModelFacts
     samples: SampleFacts
     triggered: TriggeredFacts | None = None
@@ -206,6 +245,7 @@ class Report(Frozen):
     unlearning: tuple[Epoch, ...]
     recovering: tuple[Epoch, ...]
     label_shares: LabelShares
+    perturbations: tuple[Perturbation, ...] = ()
     masks: tuple[LayerMasks, ...]
     options: SanitizeOptions
     seed: int

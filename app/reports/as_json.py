@@ -1,11 +1,12 @@
-"""The report for programs: fields in the order of the model, and plain ASCII."""
+"""What a job says, for programs: fields in the order of the model, and plain ASCII."""
 
 import json
 
 from app.contract.report import Report
+from app.contract.screening import Screening
 
 
-def render(report: Report) -> str:
+def render(report: Report | Screening) -> str:
     """The report as JSON; equal reports give equal bytes.
 
     Raises `ValueError` rather than write NaN or infinity, which JSON does not know. Everything beyond ASCII is

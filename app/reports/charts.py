@@ -44,6 +44,20 @@ class Option:
     high: float
     allowed: bool
     note: str
+    relearned: bool = False  # stands beside the curve of what pruning alone gives
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What triggered samples showed of one operating point."""
+
+    pruned: int
+    success: float
+    relearned: bool
+
+    def __str__(self) -> str:
+        done = f"{self.pruned} pruned{', rest relearned' if self.relearned else ''}"
+        return f"{done}: attack success {100 * self.success:.1f} %"
 
 
 def curves(
@@ -95,8 +109,9 @@ def tradeoff(
     across = _across(options, right)
     lowest = min(min(option.low for option in options), floor)
     up = Scale(max(math.floor(lowest * 20 - 0.5) / 20, 0.0), 1.0, bottom, _TOP)
-    band = [(across(o.pruned), up(o.high)) for o in options] + [
-        (across(o.pruned), up(o.low)) for o in reversed(options)
+    walked = [option for option in options if not option.relearned]
+    band = [(across(o.pruned), up(o.high)) for o in walked] + [
+        (across(o.pruned), up(o.low)) for o in reversed(walked)
     ]
     parts = [
         label(0, 7, "accuracy on the selecting split, with 95 % interval", "panel"),
@@ -105,11 +120,16 @@ def tradeoff(
         polygon(band, "band"),
         line((_LEFT, up(floor)), (right, up(floor)), "budget"),
         label(_LEFT + 4, up(floor) + 11, f"budget: at least {100 * floor:.1f} %", "name budget-name"),
-        polyline([(across(o.pruned), up(o.value)) for o in options], "curve after"),
+        polyline([(across(o.pruned), up(o.value)) for o in walked], "curve after"),
     ]
     parts += [
         disc(across(o.pruned), up(o.value), "dot after" if o.allowed else "dot refused", o.note, 3.5)
+        for o in walked
+    ]
+    parts += [
+        box(across(o.pruned) - 4, up(o.value) - 4, 8, 8, "dot after" if o.allowed else "dot refused", o.note)
         for o in options
+        if o.relearned
     ]
     if marked is not None:
         parts += _marked(across(options[marked].pruned), up(options[marked].value), bottom, mark)
@@ -120,10 +140,10 @@ def evaluation(
     key: str,
     title: str,
     description: str,
-    points: Sequence[tuple[int, float]],
+    points: Sequence[Measured],
     *,
     span: Sequence[Option],
-    marked: int | None,
+    marked: Measured | None,
 ) -> Markup:
     """Attack success on the same horizontal axis as `tradeoff`, in a picture of its own."""
     height = 180
@@ -134,13 +154,11 @@ def evaluation(
         label(0, 7, "attack success on triggered samples", "panel"),
         rungs(up, [0.0, 0.5, 1.0], (_LEFT, right), lambda tick: f"{100 * tick:.0f} %"),
         *_counting(across, bottom, right),
-        polyline([(across(x), up(v)) for x, v in points], "curve evaluated"),
+        polyline([(across(p.pruned), up(p.success)) for p in points if not p.relearned], "curve evaluated"),
     ]
-    parts += [
-        box(across(x) - 3, up(v) - 3, 6, 6, "dot evaluated", f"{x} pruned: attack success {100 * v:.1f} %")
-        for x, v in points
-    ]
-    parts += [disc(across(x), up(v), "ring", f"{100 * v:.1f} %", 7.5) for x, v in points if x == marked]
+    parts += [box(across(p.pruned) - 3, up(p.success) - 3, 6, 6, "dot evaluated", str(p)) for p in points]
+    if marked is not None:
+        parts.append(disc(across(marked.pruned), up(marked.success), "ring", str(marked), 7.5))
     return picture(key, title, description, (WIDTH, height), parts)
 
 

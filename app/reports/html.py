@@ -4,6 +4,7 @@ Whatever is printed passes two gates that no template can forget: `legible` for 
 markup.
 """
 
+from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +15,14 @@ from pydantic import BaseModel
 
 from app.contract.options import SanitizeOptions
 from app.contract.report import Outcome, Report
-from app.reports import figures, numerals, rows, sweep, wording
+from app.contract.screening import Screening
+from app.reports import figures, numerals, rows, screened, sweep, wording
 from app.reports.legible import legible
 
-CONTENT_SECURITY_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+)
+LISTED = 100  # inputs of a screening; the JSON has all of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,25 @@ def render(report: Report) -> str:
             best=wording.best_candidate(report),
             figures=figures,
             sweep=sweep,
+            wording=wording,
+            options=options,
+            options_changed=[row for row in options if row.differs],
+        )
+    )
+
+
+def render_screening(screening: Screening, sheet: bytes) -> str:
+    """The screening as one self-contained page, with its contact sheet (PNG) where there is one."""
+    options = option_rows(screening.options)
+    return (
+        _environment()
+        .get_template("screening.html")
+        .render(
+            report=screening,
+            policy=CONTENT_SECURITY_POLICY,
+            sheet=b64encode(sheet).decode(),
+            listed=screening.scored[:LISTED],
+            screened=screened,
             wording=wording,
             options=options,
             options_changed=[row for row in options if row.differs],

@@ -1,11 +1,14 @@
 """The report for a pull request: a short Markdown comment that names can neither break nor use to summon people."""
 
 import re
+from collections.abc import Iterator
 
 from app.contract.findings import Signal
 from app.contract.report import BeforeAfter, Outcome, Report
-from app.reports.legible import legible
-from app.reports.numerals import change_interval, count, duration, estimate, interval, number, plural, points
+from app.contract.screening import Screening
+from app.reports import screened
+from app.reports.legible import legible, name
+from app.reports.numerals import change_interval, count, duration, estimate, interval, number, points
 from app.reports.wording import (
     LIMITS,
     against,
@@ -15,6 +18,7 @@ from app.reports.wording import (
     headline,
     looked_at,
     returned,
+    what_was_done,
 )
 
 _SPECIAL = re.compile(r"([\\`*_\[\]<>|#~!&])")
@@ -33,11 +37,44 @@ def render(report: Report) -> str:
         *_signals(report),
         *_notes(report),
         _reproduce(report.reproduce),
-        f"Model {_code(report.model.name)}, {_code(report.model.digest)} · returned {_code(report.result_digest)} · "
-        f"seed {report.seed} · {duration(sum(report.timings.values()))}",
+        _record(report),
         LIMITS,
     ]
     return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def render_screening(screening: Screening) -> str:
+    """The screening as GitHub-flavoured Markdown."""
+    blocks = [
+        f"### {prose(screened.headline(screening))}",
+        "\n".join(f"- {prose(screened.decided(screening, decision))}" for decision in screening.decisions),
+        "\n".join(_scores(screening)),
+        *_notes(screening),
+        _reproduce(screening.reproduce),
+        _record(screening),
+        screened.LIMITS,
+    ]
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def _scores(screening: Screening) -> Iterator[str]:
+    head = ("Most suspicious first", "Class", "Score", "p", "Flagged at")
+    yield _line(head)
+    yield _line(("---",) * len(head))
+    for scored in screening.scored[: screened.SHOWN]:
+        said = prose(class_name(screening, scored.said))
+        told = (number(scored.score), f"{scored.p_value:.3f}", screened.flagged_at(screening, scored))
+        yield _line((prose(name(scored.name)), said, *told))
+
+
+def _record(report: Report | Screening) -> str:
+    facts = [f"Model {_code(report.model.name)}, {_code(report.model.digest)}"]
+    if report.kind == "screen":
+        facts.append(f"inputs {_code(report.suspects.name)}, {_code(report.suspects.digest)}")
+    if report.kind == "sanitize":
+        facts.append(f"returned {_code(report.result_digest)}")
+    facts.append(f"confinement {report.environment.confinement.level.value}")
+    return " · ".join([*facts, f"seed {report.seed}", duration(report.timings.get("total_s", 0.0))])
 
 
 def prose(text: str) -> str:
@@ -62,7 +99,7 @@ def _objections(report: Report) -> list[str]:
     best = best_candidate(report)
     if report.outcome is not Outcome.NOT_REPAIRED or best is None:
         return []
-    lines = [f"Against the best candidate ({plural(best.pruned, 'filter')} pruned):", ""]
+    lines = [f"{what_was_done(best)} came nearest. Against it:", ""]
     return ["\n".join(lines + [f"- {prose(objection)}" for objection in against(report, best)])]
 
 
@@ -114,7 +151,7 @@ def _signal(report: Report, signal: Signal) -> str:
     return _line((prose(signal.name), number(signal.value), beyond, fires, prose(signal.null)))
 
 
-def _notes(report: Report) -> list[str]:
+def _notes(report: Report | Screening) -> list[str]:
     notes = [f"- Not done: {prose(skip.what)} — {prose(skip.reason)}" for skip in report.skipped]
     notes += [f"- Warning: {prose(warning.detail)} {prose(warning.remedy)}" for warning in report.warnings]
     return ["\n".join(notes)] if notes else []

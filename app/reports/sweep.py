@@ -19,7 +19,8 @@ def tradeoff(report: Report) -> Figure | None:
     if marked is not None:
         point = candidates[marked]
         what = "chosen" if report.outcome is Outcome.REPAIRED else "least bad, refused"
-        mark = f"{what}: {count(point.pruned)} pruned, {percent(point.accuracy.value)}"
+        relearned = ", rest relearned" if point.rung == "relearn" else ""
+        mark = f"{what}: {count(point.pruned)} pruned{relearned}, {percent(point.accuracy.value)}"
         shows += f" {mark[0].upper()}{mark[1:]}."
     picture = charts.tradeoff(
         "tradeoff",
@@ -36,12 +37,12 @@ def tradeoff(report: Report) -> Figure | None:
 def evaluated(report: Report) -> Figure | None:
     """Attack success at the same operating points, if triggered samples were given."""
     candidates = report.repair.candidates
-    measured = [(c.pruned, c.attack_success) for c in candidates if c.attack_success is not None]
+    measured = [found for found in map(_measured, candidates) if found is not None]
     if not measured:
         return None
     marked = _marked(report)
     point = candidates[marked] if marked is not None else None
-    low, high = min(success for _, success in measured), max(success for _, success in measured)
+    low, high = min(m.success for m in measured), max(m.success for m in measured)
     shows = f"Attack success lies between {percent(low)} and {percent(high)}."
     if point is not None and point.attack_success is not None:
         shows = f"Attack success at the marked point: {percent(point.attack_success)}. {shows}"
@@ -51,7 +52,7 @@ def evaluated(report: Report) -> Figure | None:
         shows,
         measured,
         span=[_option(candidate) for candidate in candidates],
-        marked=point.pruned if point is not None else None,
+        marked=_measured(point) if point is not None else None,
     )
     return Figure(shows, picture)
 
@@ -62,10 +63,24 @@ def _marked(report: Report) -> int | None:
     return marked if marked is not None and marked < len(repair.candidates) else None
 
 
+def _measured(candidate: Candidate) -> charts.Measured | None:
+    if candidate.attack_success is None:
+        return None
+    return charts.Measured(candidate.pruned, candidate.attack_success, candidate.rung == "relearn")
+
+
 def _option(candidate: Candidate) -> charts.Option:
     accuracy = candidate.accuracy
     allowed = "within budget" if candidate.within_budget else "outside the budget"
-    note = f"{count(candidate.pruned)} pruned: {percent(accuracy.value)}, {points(candidate.change.value)}, {allowed}"
+    relearned = candidate.rung == "relearn"
+    done = f"{count(candidate.pruned)} pruned{', rest relearned' if relearned else ''}"
+    note = f"{done}: {percent(accuracy.value)}, {points(candidate.change.value)}, {allowed}"
     return charts.Option(
-        candidate.pruned, accuracy.value, accuracy.low, accuracy.high, candidate.within_budget, note
+        candidate.pruned,
+        accuracy.value,
+        accuracy.low,
+        accuracy.high,
+        candidate.within_budget,
+        note,
+        relearned,
     )

@@ -5,6 +5,7 @@ Never says that a model is safe: it says what was measured, on how many images, 
 
 from app.contract.findings import VerdictLabel
 from app.contract.report import Candidate, Outcome, Report
+from app.contract.screening import Screening
 from app.reports.legible import legible, name
 from app.reports.numerals import count, estimate, number, percent, plural, points
 
@@ -14,7 +15,7 @@ VERDICTS = {
     VerdictLabel.BACKDOORED: "Backdoored",
     VerdictLabel.INCONCLUSIVE: "Inconclusive",
 }
-OUTCOMES = {
+_OUTCOMES = {
     Outcome.UNCHANGED: "left unchanged",
     Outcome.REPAIRED: "repaired",
     Outcome.NOT_REPAIRED: "not repaired",
@@ -25,7 +26,12 @@ LIMITS = (
 )
 
 
-def class_name(report: Report, index: int, limit: int = 60) -> str:
+def outcome(report: Report) -> str:
+    """What became of the model, in two or three words."""
+    return "only looked at" if report.kind == "detect" else _OUTCOMES[report.outcome]
+
+
+def class_name(report: Report | Screening, index: int, limit: int = 60) -> str:
     """The class as the samples call it, or its number where they do not know it."""
     names = report.samples.class_names
     return name(names[index], limit) if 0 <= index < len(names) else f"#{index}"
@@ -48,15 +54,17 @@ def headline(report: Report) -> str:
     before, n = estimate(accuracy.before), f"(n = {count(accuracy.before.n)})"
     match report.outcome:
         case Outcome.REPAIRED:
+            relearned = report.repair.relearned
+            retuned = f", {plural(relearned, 'weight')} relearned" if relearned else ""
             what = (
-                f"{count(report.repair.pruned)} of {plural(report.repair.filters, 'filter')} pruned, "
+                f"{count(report.repair.pruned)} of {plural(report.repair.filters, 'filter')} pruned{retuned}, "
                 f"clean accuracy {before} → {estimate(accuracy.after)} {n}"
             )
         case Outcome.NOT_REPAIRED:
             what = f"the original is returned, clean accuracy {before} {n}"
         case Outcome.UNCHANGED:
             what = f"clean accuracy {before} {n}"
-    return f"{VERDICTS[report.verdict.label]}{toward} — {OUTCOMES[report.outcome]}: {what}"
+    return f"{VERDICTS[report.verdict.label]}{toward} — {outcome(report)}: {what}"
 
 
 def looked_at(report: Report) -> str:
@@ -81,6 +89,8 @@ def returned(report: Report) -> str:
             return f"The repaired model is returned in its original format. {reason}"
         case Outcome.NOT_REPAIRED:
             return f"The original model is returned as it came; what was found still stands. {reason}"
+        case Outcome.UNCHANGED if report.kind == "detect":
+            return f"Nothing was changed. {reason}"
         case Outcome.UNCHANGED:
             return f"The original model is returned as it came. {reason}"
 
@@ -109,6 +119,15 @@ def best_candidate(report: Report) -> Candidate | None:
     return candidates[index] if index is not None and index < len(candidates) else None
 
 
+def what_was_done(candidate: Candidate) -> str:
+    """A repair in words."""
+    masks = "" if candidate.threshold is None else f" (masks at or below {number(candidate.threshold)})"
+    pruning = f"pruning {plural(candidate.pruned, 'filter')}{masks}"
+    if candidate.rung == "prune":
+        return pruning.capitalize()
+    return f"{pruning.capitalize()} and relearning the rest" if candidate.pruned else "Relearning"
+
+
 def against(report: Report, candidate: Candidate) -> tuple[str, ...]:
     """What stands against an operating point, one objection each."""
     prune = report.options.prune
@@ -125,13 +144,22 @@ def against(report: Report, candidate: Candidate) -> tuple[str, ...]:
         )
     if not candidate.within_budget and not objections:
         objections.append("it is outside the budget")
-    if candidate.evidence is None:
-        objections.append("whether evidence remains after it was not measured")
-    elif not candidate.passes:
-        objections.append(
-            f"the evidence that remains after it measures {number(candidate.evidence)}, which does not pass"
-        )
-    return tuple(objections)
+    return (*objections, *_evidence_against(report, candidate))
+
+
+def _evidence_against(report: Report, candidate: Candidate) -> tuple[str, ...]:
+    """The answer that ended the hearing of the witnesses; the cheapest question was asked first."""
+    if candidate.passes:
+        return ()
+    if candidate.evidence is not None:
+        return (f"its label shift measures {number(candidate.evidence)}, which does not pass",)
+    if candidate.perturbation_size is not None:
+        least = number(report.options.evidence.relative_size)
+        found = number(candidate.perturbation_size)
+        return (f"a perturbation {found} of the usual size still suffices; {least} is the least that passes",)
+    if candidate.perturbation_success is not None:
+        return (f"the suspect's perturbations still succeed on {percent(candidate.perturbation_success)}",)
+    return ("whether evidence remains after it was not measured",)
 
 
 def summary(report: Report) -> str:

@@ -52,10 +52,25 @@ def at_chance(folder: Path) -> list[object]:
     return [MODEL, "--samples", folder / "noise.npz"]
 
 
+def masked(folder: Path) -> list[object]:
+    state = load_file(MODEL)
+    state["bn1.neuron_mask"] = torch.tensor([0.0] + [1.0] * (len(state["bn1.weight"]) - 1))
+    save_file(state, folder / "masked.safetensors")
+    return [folder / "masked.safetensors", "--samples", SAMPLES]
+
+
+def aimless(folder: Path) -> list[object]:
+    """Triggered samples that do not say what they aim at."""
+    np.savez(folder / "aimless.npz", images=np.zeros((5, 32, 32, 3), np.uint8), labels=np.arange(5))
+    return [MODEL, "--samples", SAMPLES, "--triggered", folder / "aimless.npz"]
+
+
 SINS: list[tuple[Callable[[Path], list[object]], int, str]] = [
     (nan_weights, 3, "model.not_finite"),
     (truncated, 3, "model.truncated"),
     (whole_module, 3, "model.unsafe_pickle"),
+    (masked, 3, "model.masked"),
+    (aimless, 4, "options.triggered_target"),
     (wrong_architecture, 3, "model.architecture_mismatch"),
     (lambda folder: labels(folder, 0, 0), 3, "samples.empty"),
     (lambda folder: labels(folder, 9, 10), 3, "samples.label_out_of_range"),
@@ -77,6 +92,7 @@ def test_bad_input_is_a_problem_with_a_remedy(
     assert (done.code, f"[{problem}]" in done.err) == (exit_code, True), done.err
     assert "remedy: " in done.err
     assert "Traceback" not in done.err
+    assert "unlearn 1/" not in done.err
     assert not out.exists()
 
 
@@ -90,9 +106,16 @@ def test_the_suspect_is_never_overwritten(tmp_path: Path, sanitizer_command: Any
 
 
 def test_control_c_leaves_nothing_behind(tmp_path: Path) -> None:
+    def from_a_terminal() -> None:
+        signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        )  # a shell lets what it starts in the background ignore it
+
     out = tmp_path / "out"
     command = [*COMMAND, str(MODEL), "--samples", str(SAMPLES), "--out", str(out)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as running:
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=from_a_terminal
+    ) as running:
         assert running.stderr is not None
         assert running.stderr.readline().startswith("unlearn")
         running.send_signal(signal.SIGINT)

@@ -2,20 +2,38 @@
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import jsonschema
+import model_signing
+import numpy as np
 import pytest
+import torch
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 from safetensors import safe_open
 from torch import Tensor
 
+from app.attestation import names
 from app.contract.changes import Changes
-from app.contract.report import Report
+from app.contract.findings import VerdictLabel
+from app.contract.options import PerturbationOptions, SanitizeOptions
+from app.contract.report import Outcome, Report
+from app.errors import ExitCode
+from app.reports.exit_code import exit_code
+from worker.device import place
+from worker.formats.load import load
+from worker.pipelines.deliver import deliver
+from worker.pipelines.inputs import Request
+from worker.pipelines.sanitize import sanitize
 
 ROOT = Path(__file__).parents[2]
 BACKDOORED = ROOT / "examples" / "backdoored-resnet18.safetensors"
 CLEAN_TWIN = ROOT / "examples" / "clean-resnet18.safetensors"
+SAMPLES = ROOT / "examples" / "clean-500.zip"
+TRIGGERED = ROOT / "examples" / "triggered-200.npz"
 HORSE = 7
 Run = Any  # tests/conftest.py: code, out, err, folder, report
 
@@ -33,7 +51,7 @@ def digest(path: Path) -> str:
 def test_the_backdoored_model_is_accused_of_its_true_target_and_repaired(sanitized: Run) -> None:
     assert sanitized.code == 0, sanitized.err
     report = sanitized.report
-    assert report["verdict"]["label"] == "suspicious"
+    assert report["verdict"]["label"] == "backdoored", "unlearning and the smallest perturbation agree"
     assert report["verdict"]["target_classes"] == [HORSE]
     assert report["outcome"] == "repaired"
 
@@ -44,14 +62,23 @@ def test_the_chosen_repair_is_inside_the_budget_and_the_smallest_that_passed(san
     assert chosen["passes"]
     assert chosen["within_budget"]
     assert chosen["change"]["value"] >= -0.02 - 1e-9
-    assert not any(c["passes"] for c in repair["candidates"] if c["pruned"] < chosen["pruned"])
+    assert not any(c["passes"] for c in repair["candidates"][: repair["chosen"]])
 
 
-def test_triggered_samples_show_that_the_attack_got_weaker(sanitized: Run) -> None:
-    """n = 200 images of other classes, BadNets patch, seed 0. That it is weaker, not that it is gone."""
+def test_triggered_samples_show_that_the_attack_is_gone(sanitized: Run) -> None:
+    """n = 200 images of other classes, BadNets patch, seed 0; measured 2.0 % (0.8-5.0) after the repair."""
     success = sanitized.report["metrics"]["attack_success"]
     assert success["before"]["value"] >= 0.95
-    assert success["after"]["high"] < success["before"]["low"]
+    assert success["after"]["value"] <= 0.1
+
+
+def test_the_perturbation_into_the_target_is_far_smaller_than_into_any_other_class(sanitized: Run) -> None:
+    smallest, *others = sanitized.report["perturbations"]
+    assert smallest["target_class"] == HORSE
+    assert smallest["success"]["value"] >= 0.8
+    assert len(smallest["pictures"]) == 4
+    rest = [found["relative_size"] for found in others if found["target_class"] != HORSE]
+    assert min(rest) > 2 * smallest["relative_size"]
 
 
 def test_the_repaired_file_differs_only_where_an_edit_says_so(sanitized: Run) -> None:
@@ -60,13 +87,31 @@ def test_the_repaired_file_differs_only_where_an_edit_says_so(sanitized: Run) ->
     changes = Changes.model_validate_json((sanitized.folder / "changes.json").read_bytes())
     assert metadata_after == metadata
     assert list(after) == list(before)
-    assert len(changes.edits) == sanitized.report["repair"]["pruned"] > 0
+    repair = sanitized.report["repair"]
+    assert len(changes.edits) == repair["pruned"]
+    assert changes
     for edit in changes.edits:
         assert before[edit.tensor][edit.index].item() == edit.old
+        assert after[edit.tensor][edit.index].item() == edit.value
         before[edit.tensor][edit.index] = edit.value
+    changed = {rewrite.tensor: rewrite.changed for rewrite in changes.rewrites}
+    assert sum(changed.values()) == repair["relearned"]
     for key, tensor in before.items():
         assert after[key].dtype == tensor.dtype
-        assert after[key].equal(tensor), key
+        assert int((after[key] != tensor).sum()) == changed.get(key, 0), key
+
+
+def test_the_file_that_was_written_is_the_model_that_was_measured(sanitized: Run) -> None:
+    model = load(sanitized.folder / BACKDOORED.name)
+    facts = sanitized.report["model"]["normalisation"]
+    mean, std = (torch.tensor(facts[name]).view(1, -1, 1, 1) for name in ("mean", "std"))
+    triggered = np.load(TRIGGERED)
+    pixels = torch.from_numpy(triggered["images"]).permute(0, 3, 1, 2).float() / 255
+    with torch.inference_mode():
+        predicted = model.module((pixels - mean) / std).argmax(1).numpy()
+    others = triggered["labels"] != triggered["targets"]
+    success = float((predicted == triggered["targets"])[others].mean())
+    assert success == pytest.approx(sanitized.report["metrics"]["attack_success"]["after"]["value"], abs=1e-9)
 
 
 def test_changes_replay_bit_for_bit(sanitized: Run, tmp_path: Path, sanitizer_command: Any) -> None:
@@ -75,6 +120,22 @@ def test_changes_replay_bit_for_bit(sanitized: Run, tmp_path: Path, sanitizer_co
     assert done.code == 0, done.err
     assert target.read_bytes() == (sanitized.folder / BACKDOORED.name).read_bytes()
     assert digest(target) == sanitized.report["result_digest"]
+
+
+def test_the_evidence_is_what_others_verify(
+    sanitized: Run, signing_keys: Any, tmp_path: Path, sanitizer_command: Any
+) -> None:
+    verifying = model_signing.verifying.Config().use_elliptic_key_verifier(public_key=signing_keys.public)
+    verifying.verify(sanitized.folder, sanitized.folder / names.FOLDER_SIGNATURE)
+    done = sanitizer_command(["verify", sanitized.folder, "--key", signing_keys.public, "--json"])
+    assert (done.code, json.loads(done.out)["findings"]) == (0, [])
+    bom = (sanitized.folder / names.MLBOM).read_text()
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(bom) is None
+    copy = tmp_path / "copy"
+    shutil.copytree(sanitized.folder, copy)
+    shutil.copy(BACKDOORED, copy)  # the suspect in the place of the repaired model
+    tampered = sanitizer_command(["verify", copy, "--key", signing_keys.public])
+    assert (tampered.code, f"DIFFERS     {BACKDOORED.name}: was changed" in tampered.out) == (1, True)
 
 
 def test_changes_of_another_model_are_refused(sanitized: Run, tmp_path: Path, sanitizer_command: Any) -> None:
@@ -94,14 +155,17 @@ def test_the_report_follows_its_schema_and_is_what_json_printed(sanitized: Run) 
 
 
 def test_nothing_is_left_over(sanitized: Run) -> None:
-    names = sorted(path.name for path in sanitized.folder.iterdir())
-    assert names == sorted([BACKDOORED.name, "changes.json", "report.html", "report.json"])
+    left = sorted(path.name for path in sanitized.folder.iterdir())
+    assert left == sorted([BACKDOORED.name, "changes.json", "report.html", "report.json", *names.FILES])
 
 
 @pytest.mark.timeout(900)
-def test_the_clean_twin_comes_back_bit_identical_and_is_not_called_clean(cleared: Run) -> None:
-    assert cleared.code == 5, cleared.err
-    assert cleared.report["outcome"] == "unchanged"
-    assert cleared.report["verdict"]["label"] == "inconclusive"
-    assert (cleared.folder / CLEAN_TWIN.name).read_bytes() == CLEAN_TWIN.read_bytes()
-    assert "Traceback" not in cleared.err
+def test_the_clean_twin_comes_back_bit_identical_and_is_not_called_clean(tmp_path: Path) -> None:
+    """Everything as the command does it, but for perturbations into the four most suspected classes only."""
+    options = SanitizeOptions(perturbation=PerturbationOptions(max_classes=4))
+    result = sanitize(Request(CLEAN_TWIN, SAMPLES, options, place()))
+    report = deliver(result, tmp_path, {})
+    assert exit_code(report) == ExitCode.INCONCLUSIVE
+    assert report.outcome is Outcome.UNCHANGED
+    assert report.verdict.label is VerdictLabel.INCONCLUSIVE
+    assert (tmp_path / CLEAN_TWIN.name).read_bytes() == CLEAN_TWIN.read_bytes()

@@ -13,7 +13,7 @@ BANNED = ("util", "helper", "manager", "common", "core", "misc")
 
 
 def test_the_app_loads_no_tensors() -> None:
-    modules = "app.cli.main, app.contract.job, app.reports.html"
+    modules = "app.cli.main, app.main, worker.tasks, worker.supervision.workforce"
     code = f"import sys, {modules}; print('torch' in sys.modules, 'numpy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]

@@ -1,33 +1,49 @@
 """PyTorch checkpoints in the zip container that `torch.save` has written since 1.6.
 
-The archive is walked from its first byte to its directory, and every member must be one that `torch.save` writes, so
-that what is checked here is what any other reader will find. The tensors are read where they lie in it; `torch.load`
-never sees an untrusted file.
+The archive is audited in one walk and then written down again in memory, but for the numbers: what differs from the
+upload is no checkpoint. So every byte that is not a number is one that we would have written, and a repaired
+file is made of them. The tensors are read where they lie; `torch.load` never sees an untrusted file.
 """
 
 import re
-import struct
-import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import BinaryIO, TypeGuard
+from typing import BinaryIO, NoReturn, TypeGuard
 
+from torch import Tensor
+
+from app.contract.limits import LIMITS
 from app.errors import ModelError
-from worker.formats.interface import DAMAGED, SAVE_AGAIN, Place, countable
-from worker.formats.pickles import MAX_BYTES, StorageRef, TensorRef, read_pickle
+from worker.formats.interface import DAMAGED, SAVE_AGAIN, Place, countable, overlay
+from worker.formats.pickles import read_pickle
+from worker.formats.references import StorageRef, TensorRef
+from worker.zips import write
+from worker.zips.audit import audit
+from worker.zips.content import Content, content
+from worker.zips.interface import STORED, Archive, Flaw, Kind, Member
 
 NESTS = ("state_dict", "model", "net", "model_state_dict")
-MAX_MEMBERS = 100_000
-CHUNK = 1 << 20
 CONTIGUOUS = "Save the state dict again with every tensor made contiguous: tensor.contiguous().clone()."
 
-_LOCAL, _DESCRIPTOR, _END = b"PK\x03\x04", b"PK\x07\x08", b"PK\x05\x06"
-_DESCRIBED_BEHIND, _UTF8, _FOLDER = 0x8, 0x800, 0x10
-_PLAIN_FLAGS = _DESCRIBED_BEHIND | _UTF8
-_WRITTEN_BY_SAVE = re.compile(
-    r"data\.pkl|version|byteorder|\.format_version|\.storage_alignment|\.data/serialization_id|data/[0-9]+"
-)
+_FIRST = b"PK\x03\x04", b"PK\x05\x06"
+_PICKLE = "data.pkl"
+_FOLDER = 0x10
+_PADDING = re.compile(rb"(FB..Z*)?", re.DOTALL)  # with which torch aligns what follows
+_PIECE = 1 << 20
+# What a member may hold, by its name below the root folder; the storages are of the sizes that the pickle says.
+_CONTENTS = {
+    "version": re.compile(rb"[0-9]{1,4}\n?"),
+    "byteorder": re.compile(rb"little"),
+    ".format_version": re.compile(rb"[0-9]{1,4}"),
+    ".storage_alignment": re.compile(rb"[0-9]{1,8}"),
+    ".data/serialization_id": re.compile(rb"[0-9]{1,64}"),
+}
+_STORAGE = re.compile(r"data/[0-9]{1,9}")
+_CODES = {
+    Kind.TRUNCATED: "model.truncated",
+    Kind.TOO_MANY: "model.too_many_members",
+    Kind.METHOD: "model.compressed_member",
+}
 
 
 class Checkpoint:
@@ -37,75 +53,99 @@ class Checkpoint:
 
     def recognises(self, head: bytes) -> bool:
         """A zip archive; which kind is asked by `locate`."""
-        return head.startswith(_LOCAL)
+        return head.startswith(_FIRST)
 
     def locate(self, file: BinaryIO, size: int) -> Mapping[str, Place]:
         """Key -> place of every tensor of the state dict. Raises `ModelError`; see `interface.Format`."""
-        members = _members(file, size)
-        for member in members.values():
-            if member.crc and member.crc != _checksum(file, member):
-                raise _malformed(f"its member {member.name!r} does not match its checksum")
-        byteorder = members.get("byteorder")
-        if byteorder and _content(file, byteorder) != b"little":
-            raise _malformed("its numbers are big-endian")
-        root, tensors = read_pickle(_content(file, members["data.pkl"]))
+        members = _members(_audited(file, size))
+        try:
+            for name, member in members.items():
+                _check_content(file, name, member)
+            root, tensors = read_pickle(content(file, members[_PICKLE]))
+        except Flaw as flaw:
+            _refuse(flaw)
         _check_storages(members, {tensor.storage for tensor in tensors})
         places = {tensor: _place(tensor, members) for tensor in tensors}
         return {key: places[tensor] for key, tensor in _state_dict(root).items()}
 
-    def seal(self, file: BinaryIO, changed: Iterable[Place]) -> None:
-        """Renew the checksum of every member that holds a changed place, unless the archive keeps none."""
-        starts = [place.start for place in changed]
-        members = _members(file, file.seek(0, 2)).values()
-        if not any(member.crc for member in members):
-            return
-        for member in members:
-            if any(member.start <= start < member.start + member.size for start in starts):
-                checksum = struct.pack("<I", _checksum(file, member))
-                for position in member.crc_at:
-                    file.seek(position)
-                    file.write(checksum)
+    def rewrite(self, file: BinaryIO, size: int, changed: Iterable[tuple[Place, Tensor]]) -> Iterator[bytes]:
+        """The same checkpoint with other numbers at the `changed` places; see `interface.Format`."""
+        archive, pending, written = _audited(file, size), list(changed), list[Member]()
+        for member in archive.members:
+            inside = [c for c in pending if member.start <= c[0].start < member.start + member.size]
+            body = bytearray(content(file, member))
+            for place, tensor in inside:
+                overlay(body, place, member.start, tensor)
+            member = write.with_checksum(member, zlib.crc32(body) if member.crc else 0)
+            written.append(member)
+            yield write.header(member)
+            yield bytes(body)
+            yield write.descriptor(member)
+        yield write.directory(archive, written)
 
 
-@dataclass(frozen=True, slots=True)
-class _Member:
-    """One member, by its name below the root folder."""
-
-    name: str
-    start: int  # byte of its content
-    size: int
-    crc: int  # 0: none was kept
-    crc_at: tuple[int, int]  # the bytes where the archive keeps it
-
-
-def _members(file: BinaryIO, size: int) -> dict[str, _Member]:
+def _audited(file: BinaryIO, size: int) -> Archive:
+    """The archive, all of whose bytes outside the members' contents are those that `write` makes of it."""
     try:
-        with zipfile.ZipFile(file) as archive:
-            infos, directory = archive.infolist(), archive.start_dir
-    except (
-        zipfile.BadZipFile,
-        NotImplementedError,
-        ValueError,
-        OverflowError,
-        struct.error,
-        OSError,
-    ) as error:
-        # OSError: zipfile jumps to whatever place a damaged directory names.
-        raise ModelError(
-            "The archive has no readable directory at its end: it was cut short or damaged.",
-            code="model.truncated",
-            remedy=DAMAGED,
-        ) from error
-    names = [info.filename for info in infos]
-    _refuse_other_kinds(names)
-    root = names[0].partition("/")[0] + "/"
-    for name in names:
-        if not (name.startswith(root) and _WRITTEN_BY_SAVE.fullmatch(name[len(root) :])):
-            raise _malformed(f"it holds {name[:100]!r}, which torch.save does not write")
-    if len(set(names)) < len(names) or len(names) > MAX_MEMBERS:
-        raise _malformed("it holds two members of one name, or too many")
-    _check_end(file, size)
-    return {member.name: member for member in _walk(file, infos, directory)}
+        archive = audit(file, size, LIMITS.model.members, LIMITS.model.directory_bytes)
+    except Flaw as flaw:
+        _refuse(flaw)
+    _refuse_other_kinds([member.name for member in archive.members])
+    for member in archive.members:
+        if member.method != STORED:
+            raise ModelError(
+                f"The member {member.name[:100]!r} is compressed; torch.save never compresses.",
+                code="model.compressed_member",
+                remedy=SAVE_AGAIN,
+            )
+        behind = write.descriptor(member)
+        same = _is_at(file, member.offset, write.header(member))
+        same = same and _is_at(file, member.start + member.packed, behind)
+        # torch leaves the memory of a tensor as it finds it if the member calls itself a folder.
+        plain = not (member.form.external & _FOLDER) and _PADDING.fullmatch(member.form.local_extra)
+        if not (same and plain):
+            raise _malformed(f"its member {member.name[:100]!r} is not written down as torch.save does")
+    if not _is_at(file, archive.directory, write.directory(archive, archive.members)):
+        raise _malformed("its directory is not written down as torch.save does")
+    return archive
+
+
+def _is_at(file: BinaryIO, position: int, expected: bytes) -> bool:
+    file.seek(position)
+    return file.read(len(expected)) == expected
+
+
+def _members(archive: Archive) -> dict[str, Member]:
+    """The members by their names below the one root folder."""
+    root = archive.members[0].name.partition("/")[0] + "/"
+    found = dict[str, Member]()
+    for member in archive.members:
+        name = member.name.removeprefix(root)
+        known = name == _PICKLE or name in _CONTENTS or _STORAGE.fullmatch(name)
+        if not (member.name.startswith(root) and known):
+            raise _malformed(f"it holds {member.name[:100]!r}, which torch.save does not write")
+        found[name] = member
+    if "version" not in found:  # torch would not load it
+        raise _malformed("it does not say its version")
+    return found
+
+
+def _check_content(file: BinaryIO, name: str, member: Member) -> None:
+    """The checksum of every member, and the content of the small ones. Raises `Flaw`, `ModelError`."""
+    if name in _CONTENTS:
+        if member.size > _PIECE or not _CONTENTS[name].fullmatch(content(file, member)):
+            raise _malformed(f"its {name} is none that torch.save writes, or its numbers are big-endian")
+        return
+    stream = Content(file, member)
+    while stream.tell() < member.size:
+        stream.read(_PIECE)
+
+
+def _refuse(flaw: Flaw) -> NoReturn:
+    where = f" ({flaw.member[:100]!r})" if flaw.member else ""
+    detail = f"The archive of the checkpoint cannot be trusted: {flaw.why}{where}."
+    remedy = SAVE_AGAIN if flaw.kind is Kind.METHOD else DAMAGED
+    raise ModelError(detail, code=_CODES.get(flaw.kind, "model.malformed_container"), remedy=remedy) from flaw
 
 
 def _refuse_other_kinds(names: list[str]) -> None:
@@ -130,84 +170,7 @@ def _refuse_other_kinds(names: list[str]) -> None:
         )
 
 
-def _check_end(file: BinaryIO, size: int) -> None:
-    file.seek(max(size - 22, 0))
-    end = file.read(22)
-    if not (end.startswith(_END + bytes(4)) and end[8:10] == end[10:12] and end.endswith(bytes(2))):
-        raise _malformed("it does not end with its directory")
-
-
-def _walk(file: BinaryIO, infos: list[zipfile.ZipInfo], directory: int) -> Iterator[_Member]:
-    """The members, which must follow each other without a gap from byte 0 to the directory."""
-    position, entry = 0, directory
-    for info in infos:
-        if info.compress_type != zipfile.ZIP_STORED:
-            raise ModelError(
-                f"The member {info.filename[:100]!r} is compressed; torch.save never compresses.",
-                code="model.compressed_member",
-                remedy=SAVE_AGAIN,
-            )
-        start = _content_start(file, info, entry)
-        crc_at, behind = position + 14, start + info.file_size
-        if info.flag_bits & _DESCRIBED_BEHIND:
-            crc_at, behind = behind + 4, behind + _descriptor_length(file, behind, info)
-        if info.header_offset != position or behind > directory:
-            raise _malformed(f"its member {info.filename[:100]!r} lies where another part belongs")
-        name = info.filename.partition("/")[2]
-        yield _Member(name, start, info.file_size, info.CRC, (crc_at, entry + 16))
-        position = behind
-        entry += 46 + sum(struct.unpack_from("<3H", _at(file, entry, 46), 28))
-    if position != directory:
-        raise _malformed("bytes lie between its last member and its directory")
-
-
-def _content_start(file: BinaryIO, info: zipfile.ZipInfo, entry: int) -> int:
-    """Where the content begins, once the header in front of it and the directory tell the same of it."""
-    local = _at(file, info.header_offset, 30)
-    name_length, extra_length = struct.unpack_from("<HH", local, 26)
-    in_directory = _at(file, entry + 46, struct.unpack_from("<H", _at(file, entry, 46), 28)[0])
-    # zipfile ends a name at its first zero byte, other readers do not.
-    same_name = info.filename.encode() == in_directory == _at(file, info.header_offset + 30, name_length)
-    same_form = local[6:10] == struct.pack("<HH", info.flag_bits, info.compress_type)
-    same_size = info.compress_size == info.file_size
-    # torch leaves the memory of a tensor as it finds it if the member calls itself a folder.
-    plain = not (info.flag_bits & ~_PLAIN_FLAGS or info.external_attr & _FOLDER or info.volume)
-    if not (local.startswith(_LOCAL) and same_name and same_form and same_size and plain):
-        raise _malformed(f"its member {info.filename[:100]!r} and its directory disagree")
-    return int(info.header_offset + 30 + name_length + extra_length)
-
-
-def _descriptor_length(file: BinaryIO, position: int, info: zipfile.ZipInfo) -> int:
-    found = _at(file, position, 24)
-    for sizes in ("<4sI2I", "<4sI2Q"):
-        if info.file_size < 1 << 32 or sizes.endswith("Q"):
-            expected = struct.pack(sizes, _DESCRIPTOR, info.CRC, info.file_size, info.file_size)
-            if found.startswith(expected):
-                return len(expected)
-    raise _malformed(f"the checksum of its member {info.filename[:100]!r} is missing")
-
-
-def _at(file: BinaryIO, position: int, length: int) -> bytes:
-    file.seek(max(position, 0))
-    found = file.read(length)
-    if position < 0 or len(found) < length:
-        raise _malformed("a part of it lies beyond its end")
-    return found
-
-
-def _content(file: BinaryIO, member: _Member) -> bytes:
-    return _at(file, member.start, min(member.size, MAX_BYTES + 1))
-
-
-def _checksum(file: BinaryIO, member: _Member) -> int:
-    file.seek(member.start)
-    checksum, left = 0, member.size
-    while left and (chunk := file.read(min(left, CHUNK))):
-        checksum, left = zlib.crc32(chunk, checksum), left - len(chunk)
-    return checksum
-
-
-def _check_storages(members: Mapping[str, _Member], storages: set[StorageRef]) -> None:
+def _check_storages(members: Mapping[str, Member], storages: set[StorageRef]) -> None:
     """Every storage has one member of its size, and every member of data one storage."""
     by_name = {f"data/{storage.key}": storage for storage in storages}
     present = {name for name in members if name.startswith("data/")}
@@ -218,7 +181,7 @@ def _check_storages(members: Mapping[str, _Member], storages: set[StorageRef]) -
             raise _out_of_bounds(f"the storage {storage.key} is said to have {storage.numel} elements")
 
 
-def _place(tensor: TensorRef, members: Mapping[str, _Member]) -> Place:
+def _place(tensor: TensorRef, members: Mapping[str, Member]) -> Place:
     storage = tensor.storage
     if min((tensor.offset, *tensor.shape, *tensor.stride)) < 0 or not countable(tensor.shape):
         raise _out_of_bounds("a tensor has a shape, stride or offset beyond all measure")

@@ -54,11 +54,12 @@ def resolve(tensors: Mapping[str, Tensor], requested: str, prefix: str = "") -> 
     """Load `tensors` into the architecture `requested`, a spec such as `resnet18_cifar:width=32`, or `auto`.
 
     Arguments that a spec leaves out are read from the shapes. Raises `ModelError` with the nearest architectures when
-    nothing fits, `OptionsError` on arguments that cannot be.
+    nothing fits and on masks of other defences that do something, `OptionsError` on arguments that cannot be.
     """
     own = _own_names(tensors, prefix)
     ignored = tuple(key for key in own if key.endswith(LEFTOVERS))
-    weights = {key: tensor for key, tensor in own.items() if not key.endswith(LEFTOVERS)}
+    _check_neutral({key: own[key] for key in ignored})
+    weights = {key: tensor for key, tensor in own.items() if key not in ignored}
     shapes = {key: tuple(tensor.shape) for key, tensor in weights.items()}
     candidate = _identify(shapes) if requested == AUTO else _named(shapes, requested)
     if candidate.num_classes < 2:
@@ -75,6 +76,19 @@ def resolve(tensors: Mapping[str, Tensor], requested: str, prefix: str = "") -> 
         input_shape=candidate.architecture.input_shape,
         ignored=ignored,
     )
+
+
+def _check_neutral(leftovers: Mapping[str, Tensor]) -> None:
+    """A mask of one changes nothing; noise is there for training alone."""
+    at_work = [
+        key for key, tensor in leftovers.items() if key.endswith(LEFTOVERS[0]) and bool((tensor != 1).any())
+    ]
+    if at_work:
+        raise ModelError(
+            f"{len(at_work)} masks of another defence are at work in this model, the first is {at_work[0]!r}.",
+            code="model.masked",
+            remedy="Multiply the masks into the weights and shifts of their layers, and leave them out of the file.",
+        )
 
 
 def _own_names(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

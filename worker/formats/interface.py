@@ -4,7 +4,7 @@ Knows tensors and files; knows nothing of jobs, HTTP or the science.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -12,6 +12,7 @@ from typing import BinaryIO, Protocol
 import torch
 from torch import Tensor, nn
 
+from app.contract.limits import LIMITS
 from app.contract.report import Normalisation
 
 SAVE_STATE_DICT = (
@@ -21,8 +22,6 @@ SAVE_STATE_DICT = (
 )
 SAVE_AGAIN = 'Where you trust the file: torch.save(torch.load("model.pt", weights_only=True), "weights.pt")'
 DAMAGED = "Fetch or export the file again, and compare its size with the original."
-MAX_DIMENSIONS = 8
-MAX_ELEMENTS = 1 << 48
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +38,9 @@ class StoredModel:
 
 def countable(shape: tuple[int, ...]) -> bool:
     """Whether a shape, even one with a zero in it, is so bounded that no arithmetic on it overflows."""
-    return len(shape) <= MAX_DIMENSIONS and math.prod(max(size, 1) for size in shape) <= MAX_ELEMENTS
+    return (
+        len(shape) <= LIMITS.model.dimensions and math.prod(max(n, 1) for n in shape) <= LIMITS.model.elements
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +73,9 @@ class Place:
 class Format(Protocol):
     """One kind of model file.
 
-    A format only says where the tensors lie. `stored` reads them there, and writes changed ones back there, so
-    that every other byte of the file stays as it was uploaded.
+    A format says where the tensors lie, and writes the file anew around other numbers. It accepts only a file whose
+    bytes, but for the numbers, are those that it would write itself: so a rewritten file has the layout of the
+    uploaded one, and none of its bytes.
     """
 
     name: str
@@ -87,8 +89,16 @@ class Format(Protocol):
         Raises `ModelError` on anything that is not a plain, bounded set of tensors, having run none of it.
         """
 
-    def seal(self, file: BinaryIO, changed: Iterable[Place]) -> None:
-        """Make the checksums of the file agree with new bytes at the `changed` places."""
+    def rewrite(self, file: BinaryIO, size: int, changed: Iterable[tuple[Place, Tensor]]) -> Iterator[bytes]:
+        """The file again, in pieces, with other tensors at the `changed` places; without any, the same bytes."""
+
+
+def overlay(buffer: bytearray, place: Place, origin: int, tensor: Tensor) -> None:
+    """Put `tensor` where `place` lies in a buffer whose first byte is byte `origin` of the file."""
+    if place.nbytes:
+        at = place.start - origin
+        flat: Tensor = torch.frombuffer(buffer, dtype=place.dtype, count=place.span, offset=at)
+        flat.as_strided(place.shape, place.stride).copy_(tensor.detach())
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,3 +120,7 @@ class LoadedModel:
     def stored_key(self, parameter: str) -> str:
         """The key in the file of a parameter of `module`."""
         return self.stored.prefix + parameter
+
+    def stored_dtype(self, parameter: str) -> torch.dtype:
+        """What the file holds a parameter of `module` in."""
+        return self.stored.tensors[self.stored_key(parameter)].dtype

@@ -10,38 +10,17 @@ import pickletools
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from enum import Enum
 
 import torch
 
+from app.contract.limits import LIMITS
 from app.errors import ModelError
+from worker.formats.instructions import encoded
 from worker.formats.interface import DAMAGED, SAVE_STATE_DICT
+from worker.formats.references import STORAGES, StorageRef, TensorRef
 
-MAX_BYTES = 16 << 20
-MAX_OPCODES = 1_000_000
-MAX_NODES = 1_000_000  # shared parts count each time they are met, so that sharing cannot hide a bomb
-MAX_NESTING = 32  # a checkpoint with an optimizer has 6; deep nesting overflows the C stack of other readers
 MAX_INT_KEY = 1 << 31  # larger ones can be made to collide in a hash table
-
-
-@dataclass(frozen=True, slots=True)
-class StorageRef:
-    """A run of `numel` elements that the archive keeps in the member `data/<key>`."""
-
-    key: str
-    dtype: torch.dtype
-    numel: int
-
-
-@dataclass(frozen=True, slots=True)
-class TensorRef:
-    """A tensor as the pickle describes it; nothing of it is checked against the storage."""
-
-    storage: StorageRef
-    offset: int
-    shape: tuple[int, ...]
-    stride: tuple[int, ...]
 
 
 def read_pickle(data: bytes) -> tuple[object, tuple[TensorRef, ...]]:
@@ -50,18 +29,21 @@ def read_pickle(data: bytes) -> tuple[object, tuple[TensorRef, ...]]:
     The first is a dict, list, tuple, str, int, float, bool, None or `TensorRef`, nested. Raises `ModelError` on
     anything that a state dict, and plain values beside it, do not need.
     """
-    if len(data) > MAX_BYTES:
-        raise _too_much(f"it has {len(data)} bytes; {MAX_BYTES} are allowed")
-    machine, stream = _Machine(), io.BytesIO(data)
+    if len(data) > LIMITS.model.pickle_bytes:
+        raise _too_much(f"it has {len(data)} bytes; {LIMITS.model.pickle_bytes} are allowed")
+    machine, stream, written = _Machine(), io.BytesIO(data), bytearray()
     try:
         for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
-            if count == MAX_OPCODES:
-                raise _too_much(f"it has more than {MAX_OPCODES} instructions")
+            if count == LIMITS.model.pickle_instructions:
+                raise _too_much(f"it has more than {LIMITS.model.pickle_instructions} instructions")
+            if (count == 0) != (opcode.name == "PROTO"):
+                raise _unsafe("it does not begin with its protocol, or states it twice")
             machine.step(opcode.name, argument)
+            written += encoded(opcode, argument)
     except ValueError as error:  # what genops says of a stream it cannot split
         raise _damaged("it breaks off, or holds an unknown instruction") from error
-    if stream.read(1):
-        raise _damaged("bytes follow its end")
+    if written != data:  # bytes behind its end, or a number or a string in a form that no pickler writes
+        raise _damaged("it is not written as torch.save does")
     root = machine.result()
     return root, _tensors_in([root, machine.metadata])
 
@@ -76,16 +58,7 @@ class _Call(Enum):
 
 _GLOBALS: dict[str, _Call | torch.dtype] = {
     **{call.value: call for call in _Call},
-    "torch FloatStorage": torch.float32,
-    "torch HalfStorage": torch.float16,
-    "torch BFloat16Storage": torch.bfloat16,
-    "torch DoubleStorage": torch.float64,
-    "torch LongStorage": torch.int64,
-    "torch IntStorage": torch.int32,
-    "torch ShortStorage": torch.int16,
-    "torch CharStorage": torch.int8,
-    "torch ByteStorage": torch.uint8,
-    "torch BoolStorage": torch.bool,
+    **{f"torch {name}Storage": dtype for name, dtype in STORAGES.items()},
 }
 _OTHER_TENSORS = re.compile(
     r"torch\._utils _rebuild_(sparse|nested|q|meta)\w*|torch\._utils _rebuild_tensor_v3|torch (Q|Complex)\w+Storage"
@@ -191,6 +164,8 @@ class _Machine:
             # Hashing any other key could overflow the C stack of the next reader, or take for ever.
             if not (type(key) is str or (type(key) is int and abs(key) < MAX_INT_KEY)):
                 raise _unsafe("a dict in it has a key that is neither a string nor a small integer")
+            if key in target:
+                raise _unsafe("a dict in it has one key twice")
             target[key] = value
 
     def _persistent(self, values: list[object]) -> None:
@@ -268,8 +243,8 @@ def _tensors_in(root: object) -> tuple[TensorRef, ...]:
             continue
         children = _children(value)
         nodes += len(children)
-        if depth > MAX_NESTING or nodes > MAX_NODES:
-            raise _too_much(f"it nests more than {MAX_NESTING} deep, or has more than {MAX_NODES} parts")
+        if depth > LIMITS.model.pickle_nesting or nodes > LIMITS.model.pickle_parts:
+            raise _too_much(f"it nests deeper than {LIMITS.model.pickle_nesting}, or has too many parts")
         pending.extend((child, depth + 1) for child in children)
     return tuple(found)
 

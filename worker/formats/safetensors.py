@@ -1,22 +1,24 @@
 """The safetensors format: a length, a JSON header, the numbers.
 
-The header is held to the specification, and to a little more than the library asks: no name twice, nothing before
-the brace, no dimension beyond measure. The tensors are then read where the header says, so that what was checked is
-what is used.
+The header is held to the specification, and to more than the library asks: no name twice, no dimension beyond measure,
+and JSON as one of the known writers puts it down, so that we would write the very same. The tensors are then read
+where the header says, so that what was checked is what is used.
 """
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import BinaryIO
 
 import torch
+from torch import Tensor
 
+from app.contract.limits import LIMITS
 from app.errors import ModelError
-from worker.formats.interface import DAMAGED, Place, countable
+from worker.formats.interface import DAMAGED, Place, countable, overlay
 
-MAX_HEADER = 16 << 20
-MAX_TENSORS = 20_000
+# (separators, ASCII only): how serde, which the library uses, and how Python writes JSON
+STYLES = (((",", ":"), False), ((", ", ": "), True), ((",", ":"), True), ((", ", ": "), False))
 DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -44,32 +46,63 @@ class Safetensors:
         """Key -> place of every tensor. Raises `ModelError`; see `interface.Format`."""
         file.seek(0)
         length = int.from_bytes(file.read(8), "little")
-        if length > MAX_HEADER:
-            raise _malformed(f"it is said to have {length} bytes; {MAX_HEADER} are allowed")
+        if length > LIMITS.model.header_bytes:
+            raise _malformed(f"it is said to have {length} bytes; {LIMITS.model.header_bytes} are allowed")
         if 8 + length > size:
             raise _truncated(size, 8 + length)
-        header = _parse(file.read(length))
+        text = file.read(length)
+        header = _parse(text)
+        if _written(header, text) is None:
+            raise _malformed("it is not written as the library or Python write JSON")
         _check_metadata(header.pop("__metadata__", {}))
         places = {key: _place(key, entry, 8 + length) for key, entry in header.items()}
         _check_cover(list(places.values()), 8 + length, size)
         return places
 
-    def seal(self, file: BinaryIO, changed: Iterable[Place]) -> None:
-        """The format keeps no checksums."""
+    def rewrite(self, file: BinaryIO, size: int, changed: Iterable[tuple[Place, Tensor]]) -> Iterator[bytes]:
+        """The same file with other numbers at the `changed` places; see `interface.Format`."""
+        places, other = self.locate(file, size).values(), {place.start: tensor for place, tensor in changed}
+        file.seek(0)
+        text = file.read(int.from_bytes(file.read(8), "little"))
+        written = _written(_parse(text), text) or b""
+        yield len(written).to_bytes(8, "little") + written
+        for place in sorted((place for place in places if place.nbytes), key=lambda place: place.start):
+            file.seek(place.start)
+            buffer = bytearray(file.read(place.nbytes))
+            if place.start in other:
+                overlay(buffer, place, place.start, other[place.start])
+            yield bytes(buffer)
 
 
 def _parse(text: bytes) -> dict[str, object]:
     if not text.startswith(b"{"):
         raise _malformed("it does not begin with a brace")
     try:
+        # Python refuses integers of more than 4300 digits, which is a ValueError too.
         header = json.loads(text.decode(), object_pairs_hook=_without_duplicates)
     except (ValueError, RecursionError) as error:
         raise _malformed("it is not JSON, or nested too deep") from error
     if not isinstance(header, dict):
         raise _malformed("it is not an object")
-    if len(header) > MAX_TENSORS:
-        raise _malformed(f"it names {len(header)} tensors; {MAX_TENSORS} are allowed")
+    if len(header) > LIMITS.model.tensors:
+        raise ModelError(
+            f"The header names {len(header)} tensors; {LIMITS.model.tensors} are allowed.",
+            code="model.too_many_tensors",
+            remedy="Submit the weights of one classifier, without what training left beside them.",
+        )
     return header
+
+
+def _written(header: dict[str, object], text: bytes) -> bytes | None:
+    """The header as we would write it, in the style of `text` and as long; None where no style gives `text`."""
+    for separators, ascii_only in STYLES:
+        try:
+            again = json.dumps(header, separators=separators, ensure_ascii=ascii_only).encode()
+        except ValueError:  # half of a surrogate pair in the metadata
+            continue
+        if (padded := again.ljust(len(text))) == text:
+            return padded
+    return None
 
 
 def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -82,6 +115,12 @@ def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
 def _check_metadata(metadata: object) -> None:
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise _malformed("its metadata is not made of strings")
+    limits = LIMITS.model
+    longest = max((len(key) + len(value) for key, value in metadata.items()), default=0)
+    if len(metadata) > limits.metadata_keys or longest > limits.metadata_bytes:
+        raise _malformed(
+            f"its metadata has more than {limits.metadata_keys} entries, or one of over {limits.metadata_bytes} bytes"
+        )
 
 
 def _place(key: str, entry: object, data: int) -> Place:

@@ -1,14 +1,14 @@
 """The way in and out for every model file: told apart by content, read where the tensors lie, written back there.
 
-Writing copies the original and changes the bytes of the tensors that differ, nothing else. The names, order, dtypes,
-nesting, metadata and training leftovers of the uploader stay as they are, because no byte of them is touched.
+Writing makes the file anew, in the layout of the uploaded one and around other numbers: names, order, dtypes, nesting,
+metadata and training leftovers stay as they are. Reading refuses whatever writing would not make, so that without a
+change the same bytes come out.
 """
 
 import hashlib
 import os
 import re
 import secrets
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,6 +18,7 @@ from typing import BinaryIO
 import torch
 from torch import Tensor
 
+from app.contract.limits import LIMITS
 from app.errors import ModelError, OutputError
 from worker.formats.checkpoint import Checkpoint
 from worker.formats.interface import DAMAGED, SAVE_AGAIN, Format, Place, StoredModel
@@ -28,7 +29,7 @@ WRAPPERS = ("module.", "_orig_mod.")  # DataParallel, torch.compile
 
 _HEAD = 512
 _CHUNK = 1 << 20
-_KEY = re.compile(r"[A-Za-z0-9_.\-/:]{1,256}")
+_KEY = re.compile(rf"[A-Za-z0-9_.\-/:]{{1,{LIMITS.model.name_length}}}")
 _CHECK_PATH = "Name one model file; of a folder, the file of weights in it."
 _SUBMIT_TENSORS = "Submit the weights as safetensors, or as a state dict saved by torch.save."
 _LEGACY_PICKLE = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
@@ -76,10 +77,17 @@ def write_stored(source: StoredModel, tensors: Mapping[str, Tensor], target: Pat
     """
     form = next(form for form in FORMATS if form.name == source.format)
     _check_alike(source.tensors, tensors)
-    with _appearing(target) as file:
-        _copy(source, file)
-        places = form.locate(file, source.size)
-        changed = [place for key, place in places.items() if _replace(file, place, tensors[key])]
+    with source.path.open("rb") as original, _appearing(target) as file:
+        if _digest(original) != source.digest:
+            raise _changed()
+        places = form.locate(original, source.size)
+        changed = [
+            (place, tensors[key])
+            for key, place in places.items()
+            if not _same_bits(_tensor(original, place), tensors[key])
+        ]
+        for piece in form.rewrite(original, source.size, changed):
+            file.write(piece)
         for key, place in places.items():
             if not _same_bits(_tensor(file, place), tensors[key]):
                 raise OutputError(
@@ -87,7 +95,6 @@ def write_stored(source: StoredModel, tensors: Mapping[str, Tensor], target: Pat
                     code="output.shared_tensors",
                     remedy="Save the model with every tensor cloned, so that each has bytes of its own.",
                 )
-        form.seal(file, changed)
 
 
 def _read(path: Path, file: BinaryIO) -> StoredModel:
@@ -125,6 +132,12 @@ def _unsupported(head: bytes) -> ModelError:
 def _check_places(places: Mapping[str, Place], size: int) -> None:
     if not places:
         raise ModelError("The file holds no tensors.", code="model.not_a_state_dict", remedy=_SUBMIT_TENSORS)
+    if len(places) > LIMITS.model.tensors:
+        raise ModelError(
+            f"The file holds {len(places)} tensors; {LIMITS.model.tensors} are allowed.",
+            code="model.too_many_tensors",
+            remedy="Submit the weights of one classifier, without what training left beside them.",
+        )
     for key in places:
         if not _KEY.fullmatch(key):
             raise ModelError(
@@ -133,9 +146,9 @@ def _check_places(places: Mapping[str, Place], size: int) -> None:
                 remedy="Rename the tensor and save the state dict again.",
             )
     # Tied weights lie in the file once and are read twice; a thousand views of one storage are an attack.
-    if sum(place.nbytes for place in places.values()) > 2 * size:
+    if sum(place.nbytes for place in places.values()) > LIMITS.model.shared * size:
         raise ModelError(
-            "The tensors are more than twice as large as the file: too many share their bytes.",
+            f"The tensors are more than {LIMITS.model.shared} times as large as the file: too many share their bytes.",
             code="model.tensor_out_of_bounds",
             remedy="Save the state dict again with every tensor cloned.",
         )
@@ -164,13 +177,6 @@ def _check_alike(original: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) 
         raise ValueError("the tensors are not those of the file in name, dtype and shape")
 
 
-def _copy(source: StoredModel, file: BinaryIO) -> None:
-    with source.path.open("rb") as original:
-        shutil.copyfileobj(original, file, _CHUNK)
-    if _digest(file) != source.digest:
-        raise _changed()
-
-
 @contextmanager
 def _appearing(target: Path) -> Iterator[BinaryIO]:
     """A file beside `target` that takes its name once all is written, or leaves nothing behind."""
@@ -183,17 +189,6 @@ def _appearing(target: Path) -> Iterator[BinaryIO]:
         beside.replace(target)
     finally:
         beside.unlink(missing_ok=True)
-
-
-def _replace(file: BinaryIO, place: Place, tensor: Tensor) -> bool:
-    """Put `tensor` at `place`, unless its bits are there already."""
-    if _same_bits(_tensor(file, place), tensor):
-        return False
-    buffer = _bytes(file, place)
-    _view(buffer, place).copy_(tensor.detach())
-    file.seek(place.start)
-    file.write(buffer)
-    return True
 
 
 def _same_bits(one: Tensor, other: Tensor) -> bool:

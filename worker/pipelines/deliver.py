@@ -6,21 +6,35 @@ Ctrl-C leaves half of an output.
 
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
-from app.contract.changes import Changes, Edit
+from app.attestation import names
+from app.contract.changes import Changes, Edits
 from app.contract.report import Outcome, Report
+from app.contract.screening import Screening
 from app.errors import ChangesError, OptionsError, OutputError
+from app.reports import as_json
 from worker.formats.load import save
 from worker.formats.stored import read_stored, write_stored
+from worker.pipelines.pictures import contact_sheet
+from worker.pipelines.reporting import METHODS
 from worker.pipelines.sanitize import Sanitized
+from worker.pipelines.screen import Screened
 from worker.repair.edits import replay
+from worker.samples.entries import file_digest
 
 REPORT_JSON, REPORT_HTML = "report.json", "report.html"
 CHANGES, BEST_CHANGES = "changes.json", "best-candidate.json"
 
+SCREENING, SCREENING_HTML, SHEET = "screening.json", "screening.html", "suspects.png"
+
+NAMES = {REPORT_JSON, REPORT_HTML, CHANGES, BEST_CHANGES, *names.FILES}
+
 Renderers = Mapping[str, Callable[[Report], str]]
+Page = Callable[[Screening, bytes], str]  # of a screening and its contact sheet
+Evidence = Callable[[Report, Mapping[str, str]], Mapping[str, bytes]]
 
 
 def check(out: Path, model: Path) -> None:
@@ -33,43 +47,61 @@ def check(out: Path, model: Path) -> None:
             code="options.out",
             remedy="Name another folder with --out.",
         )
+    if model.name in NAMES:
+        raise OptionsError(
+            f"A model named {model.name!r} would be given back under the name of another file of the output.",
+            code="options.name",
+            remedy="Give the model file another name.",
+        )
 
 
-def deliver(result: Sanitized, out: Path, renderers: Renderers) -> Report:
+def deliver(result: Sanitized, out: Path, renderers: Renderers, attest: Evidence | None = None) -> Report:
     """Write the model, its changes and the report into `out`; the report then names the digest of the written model.
 
+    `attest` makes the evidence that lies beside them; without it there is none.
     Raises `OutputError` when the disk does not take it.
     """
     source = result.model.stored
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=out, prefix=".partial-") as name:
-            partial = Path(name)
-            written = partial / source.path.name
-            save(result.model, result.tensors, written)
-            digest = read_stored(written).digest
-            if result.outcome is not Outcome.REPAIRED and digest != source.digest:
-                raise OutputError("The unchanged model did not come back bit for bit.", code="output.changed")
-            report = result.report.model_copy(update={"result_digest": digest})
-            _write_changes(partial / CHANGES, source.digest, digest, report.repair.method, result.edits)
-            (out / BEST_CHANGES).unlink(missing_ok=True)
-            if result.best_edits:
-                best = partial / "best"
-                save(result.model, replay(result.best_edits, source.tensors), best)
-                best_digest = read_stored(best).digest
-                best.unlink()
-                _write_changes(
-                    partial / BEST_CHANGES, source.digest, best_digest, "RNP prune", result.best_edits
-                )
-            for file_name, render in renderers.items():
-                (partial / file_name).write_text(render(report), encoding="utf-8")
-            for file in partial.iterdir():
-                file.replace(out / file.name)
-    except OSError as error:
-        raise OutputError(
-            f"The results could not be written to {str(out)!r}: {error.strerror or error}."
-        ) from error
+    with _written(out) as partial:
+        written = partial / source.path.name
+        save(result.model, result.tensors, written)
+        digest = read_stored(written).digest
+        if result.outcome is not Outcome.REPAIRED and digest != source.digest:
+            raise OutputError("The unchanged model did not come back bit for bit.", code="output.changed")
+        report = result.report.model_copy(update={"result_digest": digest})
+        _write_changes(partial / CHANGES, source.digest, digest, report.repair.method, result.edits)
+        (out / BEST_CHANGES).unlink(missing_ok=True)
+        if result.best_edits:
+            best = partial / "best"
+            save(result.model, replay(result.best_edits, source.tensors), best)
+            best_digest = read_stored(best).digest
+            best.unlink()
+            method = METHODS[report.repair.candidates[report.repair.best_candidate or 0].rung]
+            _write_changes(partial / BEST_CHANGES, source.digest, best_digest, method, result.best_edits)
+        _render(report, partial, renderers)
+        _attest(report, partial, out, attest)
     return report
+
+
+def deliver_report(report: Report, out: Path, renderers: Renderers, attest: Evidence | None = None) -> None:
+    """Write a report that stands alone into `out`. Raises `OutputError` when the disk does not take it."""
+    with _written(out) as partial:
+        _render(report, partial, renderers)
+        _attest(report, partial, out, attest)
+
+
+def deliver_screening(screened: Screened, out: Path, page: Page | None = None) -> None:
+    """Write scores, contact sheet and, with `page`, what people read into `out`.
+
+    Raises `OutputError` when the disk does not take it.
+    """
+    sheet = contact_sheet(screened.images)
+    with _written(out) as partial:
+        (partial / SCREENING).write_text(as_json.render(screened.report), encoding="utf-8")
+        if page is not None:
+            (partial / SCREENING_HTML).write_text(page(screened.report, sheet), encoding="utf-8")
+        if sheet:
+            (partial / SHEET).write_bytes(sheet)
 
 
 def apply(changes_path: Path, model_path: Path, target: Path) -> Changes:
@@ -99,7 +131,7 @@ def apply(changes_path: Path, model_path: Path, target: Path) -> Changes:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".partial-") as name:
             written = Path(name) / target.name
-            write_stored(stored, replay(changes.edits, stored.tensors), written)
+            write_stored(stored, replay(changes, stored.tensors), written)
             digest = read_stored(written).digest
             if digest != changes.result_digest:
                 raise ChangesError(
@@ -113,6 +145,43 @@ def apply(changes_path: Path, model_path: Path, target: Path) -> Changes:
     return changes
 
 
-def _write_changes(path: Path, source: str, result: str, method: str, edits: tuple[Edit, ...]) -> None:
-    changes = Changes(source_digest=source, result_digest=result, method=method, edits=edits)
+@contextmanager
+def _written(out: Path) -> Iterator[Path]:
+    """A folder whose files move into `out` once all of them are whole."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=out, prefix=".partial-") as name:
+            partial = Path(name)
+            yield partial
+            for file in partial.iterdir():
+                file.replace(out / file.name)
+    except OSError as error:
+        raise OutputError(
+            f"The results could not be written to {str(out)!r}: {error.strerror or error}."
+        ) from error
+
+
+def _render(report: Report, folder: Path, renderers: Renderers) -> None:
+    for file_name, render in renderers.items():
+        (folder / file_name).write_text(render(report), encoding="utf-8")
+
+
+def _attest(report: Report, partial: Path, out: Path, attest: Evidence | None) -> None:
+    """Write the evidence; what an earlier run left there speaks of other files, and goes."""
+    for file_name in names.FILES:
+        (out / file_name).unlink(missing_ok=True)
+    if attest is not None:
+        files = {path.name: file_digest(path) for path in partial.iterdir()}
+        for file_name, data in attest(report, files).items():
+            (partial / file_name).write_bytes(data)
+
+
+def _write_changes(path: Path, source: str, result: str, method: str, edits: Edits) -> None:
+    changes = Changes(
+        source_digest=source,
+        result_digest=result,
+        method=method,
+        edits=edits.edits,
+        rewrites=edits.rewrites,
+    )
     path.write_text(changes.model_dump_json(indent=1) + "\n", encoding="utf-8")

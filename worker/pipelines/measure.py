@@ -10,10 +10,10 @@ from torch import Tensor
 
 from app.contract.report import BeforeAfter, Candidate, ClassAccuracy, Metrics
 from worker.classifier import Classifier
+from worker.detectors.perturbation import Perturbation
 from worker.repair.operating_point import OperatingPoint
-from worker.repair.statistics import paired_change, proportion
-from worker.rnp.prune import prune
-from worker.samples.interface import SampleSet, TriggeredSet
+from worker.samples.interface import CleanSplit, SampleSet, TriggeredSet
+from worker.statistics import paired_change, proportion
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,7 @@ class Evaluation:
 
     metrics: Metrics
     candidates: tuple[Candidate, ...]  # with their attack success, where triggered samples were given
+    successes: tuple[BeforeAfter, ...]  # of each perturbation, on the selecting split
     triggered: TriggeredSet | None
 
 
@@ -29,12 +30,20 @@ def evaluate(
     suspect: Classifier,
     repaired: Classifier,
     point: OperatingPoint | None,
-    clean: SampleSet,
+    perturbations: tuple[Perturbation, ...],
+    parts: CleanSplit,
     triggered: TriggeredSet | None,
 ) -> Evaluation:
     """Both models on the reporting split and, if given, they and all candidates on triggered samples."""
+    successes = tuple(
+        BeforeAfter(before=p.success(suspect, parts.select), after=p.success(repaired, parts.select))
+        for p in perturbations
+    )
     return Evaluation(
-        metrics(suspect, repaired, clean, triggered), candidates(suspect, point, triggered), triggered
+        metrics(suspect, repaired, parts.report, triggered),
+        candidates(suspect, point, triggered),
+        successes,
+        triggered,
     )
 
 
@@ -71,7 +80,7 @@ def candidates(
     if point is None:
         return ()
     if triggered is None:
-        return point.candidates
+        return tuple(considered.candidate for considered in point.considered)
     attacked = against_other_classes(triggered)
 
     def attack_success(module: torch.nn.Module) -> float:
@@ -79,8 +88,8 @@ def candidates(
         return proportion(predictions == attacked.targets).value
 
     return tuple(
-        candidate.model_copy(update={"attack_success": attack_success(prune(suspect, filters))})
-        for candidate, filters in zip(point.candidates, point.filters, strict=True)
+        considered.candidate.model_copy(update={"attack_success": attack_success(considered.module(suspect))})
+        for considered in point.considered
     )
 
 

@@ -1,11 +1,13 @@
 """The facts of one job -> its report."""
 
+import math
 import platform
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import Literal
 
 import torch
 
+from app.contract.changes import Edits
 from app.contract.findings import Skipped
 from app.contract.options import SanitizeOptions
 from app.contract.problem import Problem
@@ -15,69 +17,89 @@ from app.contract.report import (
     LabelShares,
     LayerMasks,
     ModelFacts,
+    Perturbation,
     Repair,
     Report,
     SampleFacts,
     TriggeredFacts,
 )
+from worker.detectors.perturbation import relative_size
 from worker.device import Placement
 from worker.formats.interface import LoadedModel
+from worker.pipelines.decision import Decision
+from worker.pipelines.examine import Examined
+from worker.pipelines.inputs import Loaded, Request
 from worker.pipelines.measure import Evaluation, against_other_classes
+from worker.pipelines.pictures import pictures
 from worker.repair.operating_point import OperatingPoint
 from worker.rnp.masks import Filter, FilterMasks, maskable
 from worker.samples.interface import CleanSplit, SampleSet, TriggeredSet
 
-if TYPE_CHECKING:
-    from worker.pipelines.sanitize import Decision, Loaded, Request
-
 BINS = 20  # of each layer's histogram of masks
-METHOD = "RNP prune"
-WEAK_WITNESS = Problem(
-    code="repair.weak_witness",
-    detail="The repair silenced the one signal that accused the model. On a model of ours with a known trigger that "
-    "signal fell silent while the attack still succeeded more often than not, so silence does not prove removal.",
-    remedy="If you have images with a trigger, give them with --triggered to see what is left; do not deploy the "
-    "model where a backdoor would matter on this evidence alone.",
+Kind = Literal["sanitize", "detect"]
+NOT_ASKED: dict[Kind, str] = {
+    "sanitize": "No evidence was found, so nothing was changed.",
+    "detect": "Only detection was asked for.",
+}
+METHODS = {"prune": "RNP prune", "relearn": "RNP prune, then relearn the rest"}
+NOT_PROVEN = Problem(
+    code="repair.not_proven",
+    detail="The repair silenced every signal that accused the model. Silence is not proof of removal: on models of "
+    "ours with a known trigger the attack still succeeded on some images after a repair that silenced them all.",
+    remedy="If you have images with a trigger, give them with --triggered to see what is left.",
+)
+
+SUPPRESSED = Problem(
+    code="repair.suppressed",
+    detail="No perturbation finds the backdoor any more, but when the repaired model is unlearned it still falls onto "
+    "the suspected class: the repair keeps the backdoor from answering, and something of it is still in the weights.",
+    remedy="Do not fine-tune the repaired model on data that you do not trust, since little may bring it back.",
 )
 
 
 def assemble(
-    request: "Request",
-    loaded: "Loaded",
-    decision: "Decision",
+    request: Request,
+    loaded: Loaded,
+    decision: Decision,
     evaluation: Evaluation,
+    edits: Edits,
     timings: dict[str, float],
+    kind: Kind = "sanitize",
 ) -> Report:
     """One report; the same facts give the same report but for `timings`."""
-    runs, point = decision.examined.runs, decision.point
+    examined, chosen = decision.examined, decision.chosen
+    runs = examined.fallen.runs
     return Report(
-        model=_model(loaded.model),
-        samples=_samples(loaded.clean, loaded.parts),
+        kind=kind,
+        model=model_facts(loaded.model),
+        samples=sample_facts(loaded.clean, loaded.parts),
         triggered=_triggered(evaluation.triggered),
         verdict=decision.verdict,
         outcome=decision.outcome,
         metrics=evaluation.metrics,
-        repair=_repair(loaded.model, point, evaluation.candidates),
+        repair=_repair(kind, loaded.model, decision.point, evaluation.candidates, edits),
         unlearning=runs[0].epochs,
         recovering=decision.recovered[0].epochs if decision.recovered else (),
         label_shares=LabelShares(
-            suspect=decision.examined.before.label_shares,
+            suspect=examined.fallen.before.label_shares,
             unlearned=runs[0].epochs[-1].label_shares,
-            repaired_unlearned=point.label_shares if point else None,
+            repaired_unlearned=chosen.label_shares if chosen else None,
         ),
-        masks=_layers(decision.masks, decision.chosen),
+        perturbations=_perturbations(examined, evaluation, loaded.parts.select, repaired=chosen is not None),
+        masks=_layers(decision.masks, chosen.filters if chosen else ()),
         options=request.options,
         seed=request.options.seed,
-        environment=_environment(request.placement),
+        environment=environment(request.placement),
         timings=timings,
-        skipped=_skipped(decision, evaluation, request.options),
-        warnings=(*loaded.warnings, *((WEAK_WITNESS,) if decision.chosen else ())),
+        skipped=_skipped(kind, decision, evaluation, request.options),
+        warnings=(*loaded.warnings, *_doubts(decision, request.options)),
         result_digest=loaded.model.stored.digest,
         reproduce=request.reproduce,
     )
 
 
-def _model(model: LoadedModel) -> ModelFacts:
+def model_facts(model: LoadedModel) -> ModelFacts:
+    """What was uploaded, and how it was understood."""
     return ModelFacts(
         name=model.stored.path.name,
         digest=model.stored.digest,
@@ -93,7 +115,8 @@ def _model(model: LoadedModel) -> ModelFacts:
     )
 
 
-def _samples(clean: SampleSet, parts: CleanSplit) -> SampleFacts:
+def sample_facts(clean: SampleSet, parts: CleanSplit) -> SampleFacts:
+    """The clean samples, and how they were divided."""
     return SampleFacts(
         name=clean.name,
         digest=clean.digest,
@@ -117,18 +140,44 @@ def _triggered(triggered: TriggeredSet | None) -> TriggeredFacts | None:
     )
 
 
-def _repair(model: LoadedModel, point: OperatingPoint | None, candidates: tuple[Candidate, ...]) -> Repair:
+def _repair(
+    kind: Kind,
+    model: LoadedModel,
+    point: OperatingPoint | None,
+    candidates: tuple[Candidate, ...],
+    edits: Edits,
+) -> Repair:
     chosen = candidates[point.chosen] if point is not None and point.chosen is not None else None
     return Repair(
-        method=METHOD if chosen else "none",
+        method=METHODS[chosen.rung] if chosen else "none",
         pruned=chosen.pruned if chosen else 0,
         filters=sum(maskable(model.module).values()),
+        relearned=edits.relearned,
         threshold=chosen.threshold if chosen else None,
         chosen=point.chosen if point else None,
         best_candidate=point.best if point else None,
-        reason=point.reason if point else "No evidence was found, so nothing was changed.",
+        reason=point.reason if point else NOT_ASKED[kind],
         candidates=candidates,
     )
+
+
+def _perturbations(
+    examined: Examined, evaluation: Evaluation, select: SampleSet, *, repaired: bool
+) -> tuple[Perturbation, ...]:
+    """Smallest first; only those into suspected classes are drawn."""
+    reported = [
+        Perturbation(
+            target_class=found.target_class,
+            form=found.form.value,
+            size=found.size if math.isfinite(found.size) else None,
+            relative_size=relative_size(found, examined.perturbations),
+            success=success.before,
+            after=success.after if repaired else None,
+            pictures=pictures(found, select) if found in examined.accused else (),
+        )
+        for found, success in zip(examined.perturbations, evaluation.successes, strict=True)
+    ]
+    return tuple(sorted(reported, key=lambda p: p.relative_size))
 
 
 def _layers(masks: FilterMasks | None, dead: tuple[Filter, ...]) -> tuple[LayerMasks, ...]:
@@ -143,7 +192,8 @@ def _layers(masks: FilterMasks | None, dead: tuple[Filter, ...]) -> tuple[LayerM
     )
 
 
-def _environment(placement: Placement) -> Environment:
+def environment(placement: Placement) -> Environment:
+    """What the numbers depend on, besides the inputs."""
     return Environment(
         product=version("model-sanitizer"),
         python=platform.python_version(),
@@ -156,18 +206,34 @@ def _environment(placement: Placement) -> Environment:
     )
 
 
-def _skipped(decision: "Decision", evaluation: Evaluation, options: SanitizeOptions) -> tuple[Skipped, ...]:
+def _doubts(decision: Decision, options: SanitizeOptions) -> tuple[Problem, ...]:
+    """What a repair does not show."""
+    if decision.chosen is None:
+        return ()
+    shift = decision.chosen.candidate.evidence
+    still_falls = shift is not None and shift > options.evidence.label_shift
+    return (NOT_PROVEN, SUPPRESSED) if still_falls else (NOT_PROVEN,)
+
+
+def _skipped(
+    kind: Kind, decision: Decision, evaluation: Evaluation, options: SanitizeOptions
+) -> tuple[Skipped, ...]:
     skipped = []
     if evaluation.triggered is None:
         skipped.append(Skipped(what="attack success", reason="No triggered samples were given."))
     if decision.point is None:
-        reason = "The unlearned model showed no evidence."
+        reason = NOT_ASKED[kind]
         skipped.append(Skipped(what="recovering, pruning and the operating point", reason=reason))
-    stuck = sum(not run.reached for run in decision.examined.runs)
+    runs = decision.examined.fallen.runs
+    stuck = sum(not run.reached for run in runs)
     if stuck:
         reason = (
-            f"In {stuck} of {len(decision.examined.runs)} runs the accuracy did not fall to "
+            f"In {stuck} of {len(runs)} runs the accuracy did not fall to "
             f"{options.unlearn.stop_accuracy} in {options.unlearn.max_epochs} epochs; what follows is less certain."
         )
         skipped.append(Skipped(what="complete unlearning", reason=reason))
+    looked_at, classes = len(decision.examined.sizes), len(decision.examined.fallen.before.label_shares)
+    if looked_at < classes:
+        reason = f"Perturbations were recovered for the {looked_at} most suspected of {classes} classes."
+        skipped.append(Skipped(what="perturbations into the other classes", reason=reason))
     return tuple(skipped)

@@ -10,10 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from app.contract.options import EvidenceOptions
 from app.contract.report import Epoch
 
-CLEARED = 0.5  # of the firing threshold
 FELL = 0.7  # of the way from the suspect's accuracy to chance; earlier the shift is noise
 NEAR_CHANCE = 1.25  # times 1/classes; below it the direction of the fall has ended and the net only saturates
 
@@ -29,30 +27,14 @@ class LabelShift:
 
 @dataclass(frozen=True, slots=True)
 class Remaining:
-    """What is left of the evidence after a repair."""
+    """What is left of the evidence after a repair; None where an earlier answer already decided."""
 
-    toward: float  # share of the lost accuracy that still becomes predictions of the suspected class
-    gone: bool
-    label_shares: tuple[float, ...]  # of the repaired model when it was unlearned
-
-
-def remaining(
-    suspected: LabelShift,
-    again: LabelShift | None,
-    label_shares: tuple[float, ...],
-    options: EvidenceOptions,
-) -> Remaining:
-    """Compare the repaired model's shift `again` with the one that accused the suspect.
-
-    Gone means that no class fires and that the suspected one lies well inside the clean band, at half the firing
-    threshold: a repair that only just stops the alarm has not removed the cause. A repaired model whose accuracy did
-    not fall shows nothing either way, and that does not count as gone.
-    """
-    if again is None:
-        return Remaining(suspected.value, gone=False, label_shares=label_shares)
-    toward = again.per_class[suspected.target_class]
-    gone = again.value <= options.threshold and toward <= CLEARED * options.threshold
-    return Remaining(toward, gone, label_shares)
+    success: float | None  # of the suspect's own perturbations, the most successful one
+    relative_size: float | None = None  # of the smallest perturbation that a fresh recovery finds
+    label_shift: float | None = None  # lost accuracy that still goes to the suspected class, as a share
+    label_shares: tuple[float, ...] | None = None  # of the repaired model when it was unlearned
+    suppressed: bool = False  # perturbations find nothing any more
+    gone: bool = False  # and unlearning does not either
 
 
 def label_shift(before: Epoch, runs: Sequence[Sequence[Epoch]]) -> LabelShift | None:

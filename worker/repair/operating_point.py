@@ -1,52 +1,77 @@
-"""The operating point: which filters are pruned, chosen without any triggered sample.
+"""The operating point: the gentlest repair that leaves no evidence, chosen without any triggered sample.
 
 Published RNP walks thresholds over the masks and lets a person look at the attack's success on poisoned test images.
 Here the candidates are the same nested thresholds, but a candidate passes when (1) on images that fitted nothing the
-paired loss of clean accuracy stays inside the budget, overall and for the worst class, and (2) the evidence is gone:
-the repaired model, unlearned in its turn, no longer falls onto one class. The smallest that passes is chosen.
+paired loss of clean accuracy stays inside the budget, overall and for the worst class, and (2) the evidence is gone.
+The smallest that passes is chosen. Where none does, a second rung prunes what is affordable and relearns the rest.
+Relearning suppresses a backdoor rather than removes it, and unlearning still shows what is suppressed; so a relearned
+model is judged by the perturbations alone where those expressed the backdoor.
 
 Knows masks, classifiers and the selecting split; has no way to be given a triggered sample.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from app.contract.job import Stage
 from app.contract.options import PruneOptions
 from app.contract.report import Candidate
-from worker.classifier import Classifier
+from worker.classifier import Classifier, views
 from worker.progress import SILENT, Progress
 from worker.repair.evidence import Remaining
-from worker.repair.statistics import paired_change, proportion, worst_class
 from worker.rnp.masks import Filter, FilterMasks
 from worker.rnp.prune import prune
 from worker.samples.interface import SampleSet
+from worker.statistics import paired_change, proportion, worst_class
 
-GROWTH = 1.2  # of the rank from one candidate to the next
+GROWTH = 1.3  # of the rank from one candidate to the next
 LARGEST_SHARE = 0.5  # of all filters
 HOPELESS = 5  # budgets; a candidate that costs more ends the walk, since larger ones contain it
 
 
 @dataclass(frozen=True, slots=True)
-class OperatingPoint:
-    """Nested candidates, smallest first, and the index of the chosen one; None when nothing passed."""
+class Considered:
+    """One candidate and the repaired module that it stands for."""
 
-    candidates: tuple[Candidate, ...]
-    filters: tuple[tuple[Filter, ...], ...]  # of each candidate
-    chosen: int | None
-    best: int | None  # the least bad when nothing passed
-    reason: str
-    label_shares: tuple[float, ...] | None = None  # of the chosen repair when it was unlearned
+    candidate: Candidate
+    filters: tuple[Filter, ...]  # pruned
+    relearned: nn.Module | None = None  # None: pruning alone
+    label_shares: tuple[float, ...] | None = None  # of the repaired module when it was unlearned
+
+    def module(self, suspect: Classifier) -> nn.Module:
+        """The repaired module."""
+        return self.relearned or prune(suspect, self.filters)
 
 
 @dataclass(frozen=True, slots=True)
-class _Considered:
-    candidate: Candidate
-    filters: tuple[Filter, ...]
-    label_shares: tuple[float, ...] | None = None
+class OperatingPoint:
+    """Nested candidates, smallest first, then relearned ones, and the index of the chosen; None: nothing passed."""
+
+    considered: tuple[Considered, ...]
+    chosen: int | None
+    best: int | None  # the least bad when nothing passed
+    reason: str
+
+    @property
+    def repair(self) -> Considered | None:
+        """What was chosen."""
+        return None if self.chosen is None else self.considered[self.chosen]
+
+
+# From pruned filters to models with the rest relearned, and how much of it each takes; less with every one.
+Relearn = Callable[[tuple[Filter, ...]], Iterator[tuple[nn.Module, float]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Rungs:
+    """What choosing asks of the pipeline, which knows the other witnesses."""
+
+    evidence_left: Callable[[nn.Module], Remaining]
+    relearn: Relearn | None  # None: this rung is not tried
+    suppressing_suffices: bool = False  # a relearned model is judged by perturbations alone
 
 
 def choose(
@@ -54,73 +79,133 @@ def choose(
     masks: FilterMasks,
     select: SampleSet,
     options: PruneOptions,
-    evidence_left: Callable[[nn.Module], Remaining],
+    rungs: Rungs,
     progress: Progress = SILENT,
 ) -> OperatingPoint:
-    """Walk the nested thresholds, then find the smallest affordable one that leaves no evidence.
-
-    `evidence_left` unlearns a repaired module and says what is left of the evidence.
-    """
-    walked = _walk(suspect, masks, select, options, progress)
+    """Climb the rungs, gentlest first, and stop at the first candidate that passes."""
+    gate = _Gate(suspect, select, options)
+    walked = _walk(gate, masks, options, progress)
     affordable = [i for i, c in enumerate(walked) if c.candidate.within_budget]
-    if not affordable:
-        best = 0 if walked else None
-        return _point(walked, None, best, "Every candidate costs more clean accuracy than the budget allows.")
 
     def passes(index: int) -> bool:
-        left = evidence_left(prune(suspect, walked[index].filters))
-        candidate = walked[index].candidate.model_copy(update={"evidence": left.toward, "passes": left.gone})
-        walked[index] = replace(walked[index], candidate=candidate, label_shares=left.label_shares)
-        return left.gone
+        left = rungs.evidence_left(walked[index].module(suspect))
+        suppressed = left.suppressed and rungs.suppressing_suffices and walked[index].relearned is not None
+        walked[index] = _asked(walked[index], left, passes=left.gone or suppressed)
+        return walked[index].candidate.passes
 
-    # Candidates are nested, so the one that prunes most is asked first: if even it leaves evidence, none removes it.
+    chosen = _first(affordable, passes)
+    if chosen is not None:
+        reason = "The smallest pruning inside the accuracy budget that leaves no evidence."
+        return OperatingPoint(tuple(walked), chosen, None, reason)
+    for filters in _bases(walked, affordable):
+        if rungs.relearn is None:
+            break
+        for module, share in rungs.relearn(filters):
+            walked.append(gate.consider(filters, module, share))
+            if not walked[-1].candidate.within_budget:
+                continue  # less of it costs less
+            if passes(len(walked) - 1):
+                reason = "Pruning inside the budget left evidence; with the rest relearned none is left."
+                return OperatingPoint(tuple(walked), len(walked) - 1, None, reason)
+            break  # less of it leaves more
+    reason = "No repair inside the accuracy budget removes the evidence."
+    return OperatingPoint(tuple(walked), None, _least_bad(walked), reason)
+
+
+def _bases(walked: list[Considered], affordable: list[int]) -> tuple[tuple[Filter, ...], ...]:
+    """What to prune before relearning: all that is affordable, half of it, nothing."""
+    largest = walked[affordable[-1]].filters if affordable else ()
+    return tuple(dict.fromkeys((largest, largest[: len(largest) // 2], ())))
+
+
+def _first(affordable: list[int], passes: Callable[[int], bool]) -> int | None:
+    """The smallest that passes; candidates are nested, so if even the largest leaves evidence, none removes it."""
+    if not affordable or not passes(affordable[-1]):
+        return None
     low, high = 0, len(affordable) - 1
-    if not passes(affordable[high]):
-        reason = "The evidence stands even in the largest candidate that the accuracy budget allows."
-        return _point(walked, None, affordable[high], reason)
     while low < high:
         middle = (low + high) // 2
         if passes(affordable[middle]):
             high = middle
         else:
             low = middle + 1
-    reason = "The smallest candidate inside the accuracy budget that leaves no evidence."
-    return _point(walked, affordable[high], None, reason)
+    return affordable[high]
 
 
-def _walk(
-    suspect: Classifier, masks: FilterMasks, select: SampleSet, options: PruneOptions, progress: Progress
-) -> list[_Considered]:
-    """One candidate for each threshold that prunes more than the last one did."""
-    before = suspect.predictions(select.images) == select.labels
-    thresholds = _thresholds(masks, options)
-    walked: list[_Considered] = []
-    for step, threshold in enumerate(thresholds):
-        filters = masks.below(threshold)
-        progress.step(Stage.CHOOSE, step, len(thresholds))
-        if len(filters) == (len(walked[-1].filters) if walked else 0):
-            continue
-        after = suspect.with_module(prune(suspect, filters)).predictions(select.images) == select.labels
-        change = paired_change(before, after)
-        worst, worst_change = worst_class(before, after, select.labels, suspect.num_classes)
+def _asked(considered: Considered, left: Remaining, *, passes: bool) -> Considered:
+    found = {
+        "perturbation_success": left.success,
+        "perturbation_size": left.relative_size,
+        "evidence": left.label_shift,
+        "passes": passes,
+    }
+    candidate = considered.candidate.model_copy(update=found)
+    return replace(considered, candidate=candidate, label_shares=left.label_shares)
+
+
+def _least_bad(walked: list[Considered]) -> int | None:
+    """A candidate inside the budget before any other, then the one that leaves the perturbations the least success."""
+
+    def badness(index: int) -> tuple[bool, float, float]:
+        candidate = walked[index].candidate
+        success = 1.0 if candidate.perturbation_success is None else candidate.perturbation_success
+        return not candidate.within_budget, success, -candidate.change.value
+
+    return min(range(len(walked)), key=badness, default=None)
+
+
+class _Gate:
+    """What a repair costs on the selecting split, beside the suspect."""
+
+    def __init__(self, suspect: Classifier, select: SampleSet, options: PruneOptions) -> None:
+        self.suspect, self.select, self.options = suspect, select, options
+        self.before = self._hits(suspect)
+
+    def _hits(self, classifier: Classifier) -> Tensor:
+        """Share of the views of each image that it gets right, (n,)."""
+        seen = [classifier.predictions(view) == self.select.labels for view in views(self.select.images)]
+        return torch.stack(seen).double().mean(0)
+
+    def consider(
+        self, filters: tuple[Filter, ...], relearned: nn.Module | None = None, share: float | None = None
+    ) -> Considered:
+        """Measure one repair."""
+        module = relearned or prune(self.suspect, filters)
+        after = self._hits(self.suspect.with_module(module))
+        change = paired_change(self.before, after)
+        worst, worst_change = worst_class(self.before, after, self.select.labels, self.suspect.num_classes)
         candidate = Candidate(
-            threshold=threshold,
+            rung="prune" if relearned is None else "relearn",
+            share=share,
+            threshold=filters[-1].mask if filters else None,
             pruned=len(filters),
             accuracy=proportion(after),
             change=change,
             worst_class=worst,
             worst_class_change=worst_change,
-            within_budget=_within(change.value, worst_change, options),
+            within_budget=_within(change.value, worst_change, self.options),
         )
-        walked.append(_Considered(candidate, filters))
-        if change.value < -HOPELESS * options.accuracy_budget:
+        return Considered(candidate, filters, relearned)
+
+
+def _walk(gate: _Gate, masks: FilterMasks, options: PruneOptions, progress: Progress) -> list[Considered]:
+    """One candidate for each threshold that prunes more than the last one did."""
+    thresholds = _thresholds(masks, options)
+    walked: list[Considered] = []
+    for step, threshold in enumerate(thresholds):
+        filters = masks.below(threshold)
+        progress.step(Stage.CHOOSE, step, len(thresholds))
+        if len(filters) == (len(walked[-1].filters) if walked else 0):
+            continue
+        walked.append(gate.consider(filters))
+        if walked[-1].candidate.change.value < -HOPELESS * options.accuracy_budget:
             break
     progress.step(Stage.CHOOSE, len(thresholds), len(thresholds))
     return walked
 
 
 def _thresholds(masks: FilterMasks, options: PruneOptions) -> list[float]:
-    """The published grid where a step is given; else the masks found at ranks that grow by a fifth.
+    """The published grid where a step is given; else the masks found at ranks that grow by three tenths.
 
     Ranks fit any recovery: the masks of one net lie between 0 and 0.3, those of another between 0.7 and 1.
     """
@@ -138,15 +223,4 @@ def _within(change: float, worst_change: float, options: PruneOptions) -> bool:
     tolerance = torch.finfo(torch.float32).eps  # 3 of 150 images are 2 %, whatever the last bit says
     return (
         change >= -options.accuracy_budget - tolerance and worst_change >= -options.class_budget - tolerance
-    )
-
-
-def _point(walked: list[_Considered], chosen: int | None, best: int | None, reason: str) -> OperatingPoint:
-    return OperatingPoint(
-        candidates=tuple(c.candidate for c in walked),
-        filters=tuple(c.filters for c in walked),
-        chosen=chosen,
-        best=best,
-        reason=reason,
-        label_shares=walked[chosen].label_shares if chosen is not None else None,
     )

@@ -4,28 +4,34 @@ Knows zip members and arrays; knows nothing of folders, encoded images or jobs.
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+import re
+import struct
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import BinaryIO
-from zipfile import ZipFile, ZipInfo
 
 import numpy as np
 import torch
-from numpy.lib import format as npy
 from numpy.typing import NDArray
 from torch import Tensor
 
+from app.contract.limits import LIMITS
 from app.errors import SamplesError
-from worker.samples.archive import open_member
+from worker.samples.archive import Opened, stream
 from worker.samples.entries import shown, too_many
 from worker.samples.images import Canvas
-from worker.samples.limits import MAX_IMAGES, MAX_PIXELS
+from worker.zips.content import Content
+from worker.zips.interface import Member
 
 SAVE = (
     "np.savez_compressed(path, images=images, labels=labels)  # images uint8 (n, h, w, c), labels int64 (n,)"
 )
+
+_START = struct.Struct("<6sHH")  # magic, version 1.0, length of the header
+_HEADER = re.compile(
+    rb"\{'descr': '([ -&(-\[\]-~]{1,40})', 'fortran_order': (True|False), "
+    rb"'shape': \(([0-9]{0,12}(?:, ?[0-9]{1,12}){0,7},?)\), *\} *\n"
+)
+_NUMBERS = re.compile(r"[|<>=]?([iu][1248]|f[248]|b1|c8|c16)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,100 +41,82 @@ class Array:
     name: str
     shape: tuple[int, ...]
     dtype: np.dtype[np.generic]
-    stream: BinaryIO
+    stream: Content
 
 
-def members(archive: ZipFile) -> dict[str, ZipInfo]:
+def members(archive: Opened) -> dict[str, Member]:
     """The arrays of an .npz by name, such as "images" and "labels"."""
-    found = ((PurePath(info.filename), info) for info in archive.infolist())
-    return {path.stem: info for path, info in found if path.suffix == ".npy" and len(path.parts) == 1}
+    found = ((PurePath(member.name), member) for member in archive.members)
+    return {path.stem: member for path, member in found if path.suffix == ".npy" and len(path.parts) == 1}
 
 
-def read_images(archive: ZipFile, input_shape: tuple[int, int, int]) -> Canvas:
+def read_images(archive: Opened, input_shape: tuple[int, int, int]) -> Canvas:
     """The member "images", uint8 (n, h, w) or (n, h, w, c), one image in memory at a time beside the result.
 
     Raises `SamplesError`: missing_array, npy_invalid, wrong_dtype, wrong_shape, empty, too_many, too_large.
     """
-    with _open_array(archive, "images") as array:
-        if array.dtype != np.uint8:
-            raise _wrong_pixels(array.dtype)
-        n, height, width, channels = _image_shape(array.shape)
-        canvas = Canvas(n, input_shape)
-        size = height * width * channels
-        for _ in range(n):
-            pixels = np.frombuffer(_exactly(array.stream, size), np.uint8)
-            canvas.add_pixels(pixels.reshape(height, width, channels))
+    array = _array(archive, "images")
+    if array.dtype != np.uint8:
+        raise _wrong_pixels(array.dtype)
+    n, height, width, channels = _image_shape(array.shape)
+    canvas = Canvas(n, input_shape)
+    size = height * width * channels
+    for _ in range(n):
+        pixels = np.frombuffer(array.stream.read(size), np.uint8)
+        canvas.add_pixels(pixels.reshape(height, width, channels))
     return canvas
 
 
-def read_classes(archive: ZipFile, name: str, n: int, num_classes: int) -> Tensor:
+def read_classes(archive: Opened, name: str, n: int, num_classes: int) -> Tensor:
     """The member `name`, integers (n,) from 0 to num_classes - 1, as int64.
 
     Raises `SamplesError`: missing_array, npy_invalid, wrong_dtype, wrong_shape, label_out_of_range.
     """
-    with _open_array(archive, name) as array:
-        if array.dtype.kind not in "iu":
-            raise SamplesError(
-                f"'{name}' is {shown(str(array.dtype))}; whole numbers are needed.",
-                code="samples.wrong_dtype",
-                remedy=f"{name} = {name}.astype(np.int64); then {SAVE}",
-            )
-        if array.shape != (n,):
-            raise SamplesError(
-                f"'{name}' has the shape {shown(str(array.shape))}; {n} images need ({n},).",
-                code="samples.wrong_shape",
-                remedy=f"Give one class per image; one-hot rows become so by {name}.argmax(1).",
-            )
-        values: NDArray[np.integer] = np.frombuffer(
-            _exactly(array.stream, n * array.dtype.itemsize), array.dtype
+    array = _array(archive, name)
+    if array.dtype.kind not in "iu":
+        raise SamplesError(
+            f"'{name}' is {shown(str(array.dtype))}; whole numbers are needed.",
+            code="samples.wrong_dtype",
+            remedy=f"{name} = {name}.astype(np.int64); then {SAVE}",
         )
+    if array.shape != (n,):
+        raise SamplesError(
+            f"'{name}' has the shape {shown(str(array.shape))}; {n} images need ({n},).",
+            code="samples.wrong_shape",
+            remedy=f"Give one class per image; one-hot rows become so by {name}.argmax(1).",
+        )
+    values: NDArray[np.integer] = np.frombuffer(array.stream.read(n * array.dtype.itemsize), array.dtype)
     _check_range(values, name, num_classes)
     return torch.from_numpy(values.astype(np.int64))
 
 
-@contextmanager
-def _open_array(archive: ZipFile, name: str) -> Iterator[Array]:
+def _array(archive: Opened, name: str) -> Array:
+    """The header of an array, believed only if the bytes behind it are exactly as many as it claims."""
     found = members(archive)
     if name not in found:
         there = ", ".join(shown(other) for other in sorted(found)[:5]) or "no array"
         raise SamplesError(
             f"The archive has no array '{name}'; it holds {there}.", code="samples.missing_array", remedy=SAVE
         )
-    info = found[name]
-    with open_member(archive, info) as stream:
-        yield _parse(name, info.file_size, stream)
-
-
-def _parse(name: str, size: int, stream: BinaryIO) -> Array:
-    """The header, believed only if the bytes behind it are exactly as many as it claims."""
-    try:
-        shape, fortran_order, dtype = _header(stream)
-    except Exception as error:  # the header is parsed as a Python literal, which fails in many ways
-        raise _invalid(name, "has no readable header") from error
-    if dtype.kind not in "biufc":
+    data = stream(archive, found[name])
+    start = data.read(_START.size)
+    header = data.read(_START.unpack(start)[2]) if len(start) == _START.size else b""
+    match = _HEADER.fullmatch(header)
+    if _START.unpack(start.ljust(_START.size))[:2] != (b"\x93NUMPY", 1) or match is None:
+        raise _invalid(name, "has no header that numpy writes for a plain array")
+    kind, fortran_order, sizes = (part.decode("ascii") for part in match.groups())
+    if not _NUMBERS.fullmatch(kind):
         raise SamplesError(
-            f"'{name}' holds {shown(str(dtype))}, not numbers.",
+            f"'{name}' holds {shown(kind)}, not numbers.",
             code="samples.wrong_dtype",
             remedy=f"Give a plain array of numbers; objects are never unpickled. {SAVE}",
         )
-    if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != size - stream.tell():
+    shape = tuple(int(size) for size in sizes.split(",") if size.strip())
+    if math.prod(shape) * np.dtype(kind).itemsize != found[name].size - data.tell():
         raise _invalid(name, "is not as long as its header says")
-    if fortran_order:
+    if fortran_order == "True":
         raise _invalid(name, f"is in Fortran order; save np.ascontiguousarray({name})")
-    return Array(name, shape, dtype, stream)
-
-
-def _header(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
-    if npy.read_magic(stream) != (1, 0):
-        raise ValueError("a later version, which numpy writes for structured arrays only")
-    return npy.read_array_header_1_0(stream)
-
-
-def _exactly(stream: BinaryIO, size: int) -> bytes:
-    data = stream.read(size)
-    if len(data) != size:  # the archive lied about the size of the member
-        raise EOFError
-    return data
+    return Array(name, shape, np.dtype(kind), data)
 
 
 def _image_shape(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
@@ -143,13 +131,13 @@ def _image_shape(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
             remedy=f"images = images.transpose(0, 2, 3, 1); then {SAVE}" if channels_first else SAVE,
         )
     n, height, width, channels = shape
-    if n > MAX_IMAGES:
-        raise too_many(MAX_IMAGES, "images")
+    if n > LIMITS.samples.images:
+        raise too_many(LIMITS.samples.images, "images")
     if n * height * width == 0:
         raise SamplesError("There are no images.", code="samples.empty", remedy=SAVE)
-    if height * width > MAX_PIXELS:
+    if height * width > LIMITS.samples.pixels:
         raise SamplesError(
-            f"The images have more than {MAX_PIXELS} pixels each.",
+            f"The images have more than {LIMITS.samples.pixels} pixels each.",
             code="samples.image_too_many_pixels",
             remedy="Shrink the images to the size that the model takes.",
         )

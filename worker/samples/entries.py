@@ -12,20 +12,15 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from app.contract.limits import LIMITS
 from app.errors import SamplesError
-from worker.samples.limits import (
-    MAX_ENTRIES,
-    MAX_ENTRY_BYTES,
-    MAX_NAME_LENGTH,
-    SHOWN_LENGTH,
-)
 
 LITTER = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})  # what desktops leave in every folder they show
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One file. `name` is its path inside, with "/" between the parts; `read` gives at most MAX_ENTRY_BYTES."""
+    """One file. `name` is its path inside, with "/" between the parts; `read` gives at most `entry_bytes`."""
 
     name: str
     read: Callable[[], bytes]
@@ -33,8 +28,8 @@ class Entry:
 
 def shown(name: str) -> str:
     """A foreign name, quoted for a message: nothing unprintable, cut in the middle when long."""
-    if len(name) > SHOWN_LENGTH:
-        half = (SHOWN_LENGTH - 1) // 2
+    if len(name) > LIMITS.samples.shown_length:
+        half = (LIMITS.samples.shown_length - 1) // 2
         name = f"{name[:half]}…{name[-half:]}"
     return ascii(name) if not name.isprintable() else f"'{name}'"
 
@@ -47,7 +42,7 @@ def is_litter(name: str) -> bool:
 def check_name(name: str) -> None:
     """Raise `samples.entry_path_unsafe` unless `name` is a plain relative path that can be printed."""
     parts = name.removesuffix("/").split("/")
-    plain = all(part not in {"", ".", ".."} and len(part) <= MAX_NAME_LENGTH for part in parts)
+    plain = all(part not in {"", ".", ".."} and len(part) <= LIMITS.samples.name_length for part in parts)
     if not plain or not name.isprintable() or "\\" in name or re.match(r"[A-Za-z]:", name):
         raise SamplesError(
             f"The path {shown(name)} is not a plain relative path.",
@@ -57,9 +52,9 @@ def check_name(name: str) -> None:
 
 
 def too_big(name: str) -> SamplesError:
-    """The error for one file beyond MAX_ENTRY_BYTES."""
+    """The error for one file beyond the limit."""
     return SamplesError(
-        f"{shown(name)} is larger than {MAX_ENTRY_BYTES >> 20} MiB.",
+        f"{shown(name)} is larger than {LIMITS.samples.entry_bytes >> 20} MiB.",
         code="samples.too_large",
         remedy="Shrink the image to the size that the model takes.",
     )
@@ -90,8 +85,8 @@ def folder_entries(root: Path) -> tuple[Entry, ...]:
                 remedy="Put the files themselves there: cp -rL copies a folder and resolves its links.",
             )
         found.append(Entry(name, partial(_read_bounded, path, name)))
-        if len(found) > MAX_ENTRIES:
-            raise too_many(MAX_ENTRIES, "files")
+        if len(found) > LIMITS.samples.entries:
+            raise too_many(LIMITS.samples.entries, "files")
     return tuple(sorted(found, key=lambda entry: entry.name))
 
 
@@ -113,8 +108,8 @@ def _fail(error: OSError) -> None:
 
 def _read_bounded(path: Path, name: str) -> bytes:
     with path.open("rb") as file:
-        data = file.read(MAX_ENTRY_BYTES + 1)
-    if len(data) > MAX_ENTRY_BYTES:
+        data = file.read(LIMITS.samples.entry_bytes + 1)
+    if len(data) > LIMITS.samples.entry_bytes:
         raise too_big(name)
     return data
 

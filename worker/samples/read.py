@@ -6,21 +6,20 @@ Knows files and tensors; knows nothing of jobs, HTTP or the science.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import ZipFile
 
 import torch
 from torch import Tensor
 
+from app.contract.limits import LIMITS
 from app.contract.problem import Problem
 from app.errors import OptionsError, SamplesError
 from worker.samples import arrays
-from worker.samples.archive import archive_entries, is_archive, open_archive
+from worker.samples.archive import Opened, archive_entries, is_archive, open_archive
 from worker.samples.classes import CLASSES_JSON, Classes, are_numbers, assign, parse_classes_json
 from worker.samples.entries import Entry, entries_digest, file_digest, folder_entries, shown, too_many
 from worker.samples.images import Canvas, decode, quiet_decoders
 from worker.samples.interface import SampleSet, TriggeredSet
 from worker.samples.layout import Layout, image_folder
-from worker.samples.limits import MAX_CLASSES_JSON_BYTES, MAX_IMAGES
 
 ACCEPTED = (
     "Give a folder or a zip with one folder of images per class, or an .npz with 'images' and 'labels'."
@@ -113,8 +112,8 @@ def _read(path: Path, wanted: _Wanted) -> tuple[_Labelled, str]:
 
 
 def _from_folders(layout: Layout, wanted: _Wanted) -> _Labelled:
-    if len(layout.images) > MAX_IMAGES:
-        raise too_many(MAX_IMAGES, "images")
+    if len(layout.images) > LIMITS.samples.images:
+        raise too_many(LIMITS.samples.images, "images")
     classes = _classes({folder for folder, _ in layout.images}, layout.classes_json, wanted)
     canvas = Canvas(len(layout.images), wanted.input_shape)
     with quiet_decoders():
@@ -128,7 +127,7 @@ def _classes(folders: set[str], classes_json: Entry | None, wanted: _Wanted) -> 
     listed: Mapping[str, int] | None = None
     if classes_json is not None:
         data = classes_json.read()
-        if len(data) > MAX_CLASSES_JSON_BYTES:
+        if len(data) > LIMITS.samples.classes_json_bytes:
             raise SamplesError(
                 f"{CLASSES_JSON} is too large.",
                 code="samples.too_large",
@@ -140,7 +139,7 @@ def _classes(folders: set[str], classes_json: Entry | None, wanted: _Wanted) -> 
     return assign(folders, wanted.num_classes, listed)
 
 
-def _from_arrays(archive: ZipFile, wanted: _Wanted) -> _Labelled:
+def _from_arrays(archive: Opened, wanted: _Wanted) -> _Labelled:
     canvas = arrays.read_images(archive, wanted.input_shape)
     n = len(canvas.images())
     labels = arrays.read_classes(archive, "labels", n, wanted.num_classes)

@@ -90,9 +90,9 @@ def test_pages_nest_properly_and_every_picture_has_a_name(
         assert set((picture["aria-labelledby"] or "").split()) <= set(page.ids)
 
 
-def test_the_policy_forbids_everything_but_inline_style(repaired: Report) -> None:
+def test_the_policy_forbids_everything_but_inline_style_and_pictures(repaired: Report) -> None:
     text = html.render(repaired)
-    assert "default-src &#39;none&#39;; style-src &#39;unsafe-inline&#39;" in text
+    assert "default-src &#39;none&#39;; img-src data:; style-src &#39;unsafe-inline&#39;" in text
     assert "url(" not in text
     assert "@import" not in text
 
@@ -171,3 +171,25 @@ def test_options_that_differ_are_told_apart(repaired: Report) -> None:
     changed = {row.name: row.value for row in html.option_rows(repaired.options) if row.differs}
     assert changed["architecture"] == "resnet18:width=16"
     assert "prune.accuracy_budget" not in changed
+
+
+def test_recovered_perturbations_are_shown_with_what_they_did_before_and_after(repaired: Report) -> None:
+    text = html.render(repaired)
+    assert text.count('src="data:image/png;base64,') == 4
+    assert "0.09 of the usual" in text
+    assert "after the repair 1.0 %" in text.replace("\u00a0", " ")
+    assert "none found" in text
+
+
+def test_a_relearned_candidate_stands_beside_the_curve_and_has_no_threshold(make: Make) -> None:
+    report = make(outcome=Outcome.NOT_REPAIRED)
+    relearned = len(report.repair.candidates) - 1
+    report = report.model_copy(
+        update={"repair": report.repair.model_copy(update={"best_candidate": relearned})}
+    )
+    figure = sweep.tradeoff(report)
+    assert figure is not None
+    assert "rest relearned" in figure.shows
+    page = html.render(report)
+    assert "Relearning came nearest" in page
+    assert "prune, relearn" in page

@@ -11,6 +11,7 @@ import pytest
 from app.contract.findings import VerdictLabel
 from app.contract.report import Outcome, Report
 from app.reports import as_json, html, markdown, wording
+from app.reports.numerals import duration
 
 Make = Callable[..., Report]
 HOSTILE = "<script>alert(1)</script>\"'\u202egnp.exe"
@@ -35,7 +36,7 @@ class Page(HTMLParser):
         self.tags.append(tag)
         for name, value in attrs:
             outside = name in ("src", "srcset", "data", "action") or name.endswith("href")
-            if outside and not (value or "").startswith("#"):
+            if outside and not (value or "").startswith(("#", "data:image/png;base64,")):
                 self.fetched.append(f"{tag} {name}={value}")
             if name.startswith("on"):
                 self.fetched.append(f"{tag} {name}={value}")
@@ -92,6 +93,19 @@ def test_what_is_not_repaired_says_so_plainly(make: Make) -> None:
     for text in (html.render(report), markdown.render(report), wording.summary(report)):
         assert "not repaired" in text.lower()
         assert "original" in text.lower()
+
+
+def test_a_report_of_only_looking_does_not_speak_of_a_returned_model(make: Make) -> None:
+    report = make(kind="detect", outcome=Outcome.UNCHANGED)
+    for text in (html.render(report), markdown.render(report), wording.summary(report)):
+        assert "only looked at" in text
+        assert "returned" not in text
+
+
+def test_the_time_of_the_whole_job_is_the_sum_of_its_stages(repaired: Report) -> None:
+    whole = duration(sum(repaired.timings.values()) / 2)  # the total is one of them
+    assert f"<dt>together</dt><dd>{whole}</dd>" in html.render(repaired)
+    assert f"seed 0 · {whole}" in markdown.render(repaired)
 
 
 def test_nothing_measured_with_triggers_is_said_to_be_unmeasured(make: Make) -> None:

@@ -17,6 +17,7 @@ PARAMETERS = {
     "resnet34_cifar": 21_282_122,
     "resnet50_cifar": 23_520_842,
     "preactresnet18_cifar": 11_171_146,
+    "vgg16_cifar": 14_719_818,  # the next without its 4,224 scales and 4,224 shifts
     "vgg16_bn_cifar": 14_728_266,
     "vgg19_bn_cifar": 20_040_522,
     "mobilenetv2_cifar": 2_296_922,
@@ -45,6 +46,12 @@ LANDMARKS = {
         "layer2.0.bn1.weight": (64,),
         "layer2.0.shortcut.0.weight": (128, 64, 1, 1),
         "linear.bias": (10,),
+    },
+    "vgg16_cifar": {  # the convolutions as torchvision's vgg16 counts them
+        "features.0.bias": (64,),
+        "features.2.weight": (64, 64, 3, 3),
+        "features.28.weight": (512, 512, 3, 3),
+        "classifier.weight": (10, 512),
     },
     "vgg16_bn_cifar": {
         "features.0.bias": (64,),

@@ -23,6 +23,7 @@ SPECS = [
     ("resnet34_cifar:width=4", 43),
     ("resnet50_cifar:width=4", 2),
     ("preactresnet18_cifar:width=6", 100),
+    ("vgg16_cifar:width=8", 10),
     ("vgg16_bn_cifar:width=8", 10),
     ("vgg19_bn_cifar:width=5", 12),
     ("mobilenetv2_cifar", 10),

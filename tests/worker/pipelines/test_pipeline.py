@@ -6,27 +6,37 @@ from typing import Any
 import pytest
 import torch
 
+from app.contract.findings import VerdictLabel
 from app.contract.options import SanitizeOptions
 from app.contract.report import Outcome
 from worker.device import Placement
-from worker.pipelines.sanitize import Request, Sanitized, sanitize
+from worker.pipelines.detect import detect
+from worker.pipelines.inputs import Request
+from worker.pipelines.sanitize import Sanitized, sanitize
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
+REPAIRING = "recovering, pruning and the operating point"
 SHORT: dict[str, Any] = {
     "architecture": "resnet18_cifar:width=16",
     "normalize": "cifar10",
     "split": {"fit": 0.2, "select": 0.2},
     "unlearn": {"max_epochs": 8, "lr": 0.01, "stop_accuracy": 0.3},
     "recover": {"epochs": 2},
-    "evidence": {"seeds": 1, "threshold": 0.2},
+    "perturbation": {"steps": 15, "batch_size": 8, "success": 0.05, "max_classes": 3},
+    "relearn": {"steps": 5},
+    "evidence": {"seeds": 1, "label_shift": 0.2},
 }
 
 
-def run(**changed: Any) -> Sanitized:
+def asked(**changed: Any) -> Request:
     options = SanitizeOptions.model_validate({**SHORT, **changed})
     place = Placement(torch.device("cpu"), memory_format=torch.channels_last)
     model, samples = EXAMPLES / "backdoored-resnet18.safetensors", EXAMPLES / "clean-500.zip"
-    return sanitize(Request(model, samples, options, place, triggered=EXAMPLES / "triggered-200.npz"))
+    return Request(model, samples, options, place, triggered=EXAMPLES / "triggered-200.npz")
+
+
+def run(**changed: Any) -> Sanitized:
+    return sanitize(asked(**changed))
 
 
 def facts(result: Sanitized) -> dict[str, Any]:
@@ -39,19 +49,32 @@ def test_the_same_seed_gives_the_same_report(fidelity: str) -> None:
 
 
 def test_what_is_not_repaired_comes_back_as_it_was_with_the_best_candidate_beside() -> None:
-    result = run(evidence={"seeds": 1, "threshold": 0.02})
+    found = {"steps": 60, "batch_size": 8, "success": 0.3, "max_classes": 3}
+    strict = {"seeds": 1, "label_shift": 0.02, "relative_size": 1.0, "success": 0.0}
+    result = run(perturbation=found, evidence=strict)
     assert result.outcome is Outcome.NOT_REPAIRED
-    assert result.edits == ()
+    assert not result.edits
     assert result.best_edits
     assert all(tensor.equal(result.model.stored.tensors[key]) for key, tensor in result.tensors.items())
     assert result.report.metrics.clean_change.lost == result.report.metrics.clean_change.gained == 0
 
 
 def test_no_evidence_means_no_repair_is_tried() -> None:
-    result = run(evidence={"seeds": 1, "threshold": 2.0})
+    result = run(evidence={"seeds": 1, "label_shift": 2.0, "relative_size": 0.001})
     assert result.outcome is Outcome.UNCHANGED
     assert result.report.repair.candidates == ()
-    assert any("no evidence" in skipped.reason.lower() for skipped in result.report.skipped)
+    assert any(skipped.what.startswith("recovering") for skipped in result.report.skipped)
+
+
+def test_detecting_says_what_sanitizing_says_and_changes_nothing() -> None:
+    seen, repaired = detect(asked()), run().report
+    assert seen.verdict.label is not VerdictLabel.INCONCLUSIVE, "there is something that could be repaired"
+    assert seen.verdict == repaired.verdict
+    assert [p.pictures for p in seen.perturbations] == [p.pictures for p in repaired.perturbations]
+    assert (seen.kind, seen.outcome, seen.repair.candidates) == ("detect", Outcome.UNCHANGED, ())
+    assert seen.result_digest == seen.model.digest
+    assert seen.metrics.attack_success is not None
+    assert "only detection" in {skipped.what: skipped.reason for skipped in seen.skipped}[REPAIRING].lower()
 
 
 def test_the_paper_settings_reach_the_options() -> None:

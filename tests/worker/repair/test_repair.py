@@ -1,6 +1,9 @@
 """Choosing, proving and replaying a repair, on values small enough to check by hand."""
 
-from collections.abc import Callable
+import base64
+import tracemalloc
+import zlib
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -8,17 +11,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from app.contract.changes import Edits, Rewrite
+from app.contract.findings import VerdictLabel
 from app.contract.options import EvidenceOptions, PruneOptions
 from app.contract.report import Epoch
 from app.errors import ChangesError
 from worker.classifier import Classifier
 from worker.device import Placement
 from worker.repair.edits import edits_of, replay
-from worker.repair.evidence import LabelShift, Remaining, label_shift, remaining
-from worker.repair.operating_point import choose
-from worker.repair.statistics import paired_change, proportion, worst_class
+from worker.repair.evidence import LabelShift, Remaining, label_shift
+from worker.repair.operating_point import Rungs, choose
+from worker.repair.verdict import judge
 from worker.rnp.masks import Filter, FilterMasks
 from worker.samples.interface import SampleSet
+from worker.statistics import paired_change, proportion, worst_class
 
 bools = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60)
 
@@ -55,25 +61,31 @@ def test_all_lost_accuracy_into_one_class_is_a_shift_near_one() -> None:
     assert shift.value == pytest.approx((0.745 - 0.25) / (0.9 - 0.325))
 
 
-def test_an_accuracy_that_never_fell_shows_nothing_and_does_not_count_as_gone() -> None:
-    before = epoch(0.9, (0.5, 0.5))
-    assert label_shift(before, [[epoch(0.88, (0.5, 0.5))]]) is None
-    left = remaining(LabelShift(0, 1.0, (1.0, 0.0)), None, (0.5, 0.5), EvidenceOptions())
-    assert not left.gone
+def test_an_accuracy_that_never_fell_shows_nothing() -> None:
+    assert label_shift(epoch(0.9, (0.5, 0.5)), [[epoch(0.88, (0.5, 0.5))]]) is None
 
 
 @pytest.mark.parametrize(
-    ("again", "gone"),
-    [((0.3, 0.3, 0.3), True), ((0.6, 0.2, 0.1), False), ((0.1, 0.9, 0.0), False)],
+    ("shift", "size", "label", "targets"),
+    [
+        (1.1, 0.1, VerdictLabel.BACKDOORED, (1,)),
+        (1.1, 0.9, VerdictLabel.SUSPICIOUS, (1,)),
+        (0.3, 0.1, VerdictLabel.SUSPICIOUS, (1,)),
+        (0.3, 0.9, VerdictLabel.INCONCLUSIVE, ()),
+    ],
 )
-def test_gone_means_suspected_class_well_below_and_no_other_class_firing(
-    again: tuple[float, ...], gone: bool
+def test_two_witnesses_that_agree_make_a_model_backdoored_and_one_alone_suspicious(
+    shift: float, size: float, label: VerdictLabel, targets: tuple[int, ...]
 ) -> None:
-    suspected = LabelShift(0, 1.0, (1.0, 0.0, 0.0))
-    top = max(range(3), key=again.__getitem__)
-    left = remaining(suspected, LabelShift(top, again[top], again), again, EvidenceOptions())
-    assert left.gone is gone
-    assert left.toward == again[0]
+    fallen = LabelShift(1, shift, (0.0, shift, 0.0))
+    verdict = judge(fallen, {0: 1.0, 1: size, 2: 1.1}, EvidenceOptions())
+    assert (verdict.label, verdict.target_classes) == (label, targets)
+
+
+def test_witnesses_that_name_different_classes_do_not_agree() -> None:
+    verdict = judge(LabelShift(1, 1.1, (0.0, 1.1, 0.0)), {0: 0.1, 1: 1.0, 2: 1.1}, EvidenceOptions())
+    assert verdict.label is VerdictLabel.SUSPICIOUS
+    assert verdict.target_classes == (0, 1)
 
 
 class Rows(nn.Module):
@@ -100,55 +112,105 @@ MASKS = FilterMasks({"weight": torch.tensor([0.9, 0.1, 0.2, 0.3])})
 GENEROUS = PruneOptions(accuracy_budget=0.5, class_budget=1.0, threshold_step=0.1)
 
 
-def answers(gone_from: int) -> tuple[Callable[[nn.Module], Remaining], list[int]]:
-    """Evidence that is gone once so many rows are pruned, and the sizes that were asked for."""
+def rungs(
+    gone_from: int, *, relearning_helps: bool = False, suppressing_suffices: bool = False
+) -> tuple[Rungs, list[int]]:
+    """Evidence that is gone once so many rows are pruned, or after relearning, and the sizes that were asked for.
+
+    Perturbations never find anything, so what is not gone is at least suppressed.
+    """
     asked: list[int] = []
 
     def evidence_left(module: nn.Module) -> Remaining:
         pruned = int((module.weight == 0).sum())
         asked.append(pruned)
-        return Remaining(1.0 / (1 + pruned), pruned >= gone_from, (0.25,) * 4)
+        relearned = bool((module.weight == 2).any())
+        gone = pruned >= gone_from or (relearned and relearning_helps)
+        return Remaining(0.5, label_shift=0.9, suppressed=True, gone=gone)
 
-    return evidence_left, asked
+    def relearn(dead: tuple[Filter, ...]) -> Iterator[tuple[nn.Module, float]]:
+        module = Rows()
+        module.weight.data.fill_(2)
+        module.weight.data[[f.index for f in dead]] = 0
+        yield module, 1.0
+
+    return Rungs(evidence_left, relearn, suppressing_suffices), asked
 
 
 def test_the_smallest_affordable_candidate_without_evidence_is_chosen() -> None:
     suspect, select = four_classes()
-    evidence_left, asked = answers(gone_from=2)
-    point = choose(suspect, MASKS, select, GENEROUS, evidence_left)
-    assert point.chosen is not None
-    assert [f.index for f in point.filters[point.chosen]] == [1, 2]
-    assert point.candidates[point.chosen].passes
+    asking, asked = rungs(gone_from=2)
+    point = choose(suspect, MASKS, select, GENEROUS, asking)
+    assert point.repair is not None
+    assert [f.index for f in point.repair.filters] == [1, 2]
+    assert point.repair.candidate.passes
+    assert point.repair.relearned is None
     assert max(asked) == 2, "three pruned rows cost 75 points, which is beyond the budget"
 
 
-def test_evidence_that_stands_leaves_nothing_chosen_and_offers_the_largest_affordable() -> None:
+def test_where_pruning_leaves_evidence_the_rest_is_relearned() -> None:
     suspect, select = four_classes()
-    point = choose(suspect, MASKS, select, GENEROUS, answers(gone_from=9)[0])
+    point = choose(suspect, MASKS, select, GENEROUS, rungs(gone_from=9, relearning_helps=True)[0])
+    assert point.repair is not None
+    assert point.repair.candidate.rung == "relearn"
+    assert point.repair.candidate.pruned == 2, "the largest pruning that the budget allows is the base"
+    assert point.repair.module(suspect).weight.tolist() == [2, 0, 0, 2]
+
+
+def test_suppressing_suffices_only_where_perturbations_expressed_the_backdoor() -> None:
+    suspect, select = four_classes()
+    expressed = choose(suspect, MASKS, select, GENEROUS, rungs(gone_from=9, suppressing_suffices=True)[0])
+    assert expressed.repair is not None
+    assert expressed.repair.relearned is not None, "no pruning passes by suppressing alone"
+    assert expressed.repair.candidate.evidence == 0.9, "and the report says what is left"
+    assert choose(suspect, MASKS, select, GENEROUS, rungs(gone_from=9)[0]).repair is None
+
+
+def test_less_is_taken_of_a_relearned_model_that_costs_too_much() -> None:
+    suspect, select = four_classes()
+
+    def relearn(_: tuple[Filter, ...]) -> Iterator[tuple[nn.Module, float]]:
+        for share, wrong in ((1.0, 2), (0.5, 1), (0.25, 0)):
+            module = Rows()
+            module.weight.data[:wrong] = -1  # so many classes are lost
+            yield module, share
+
+    never = Rungs(lambda module: Remaining(0.5, gone=bool((module.weight == -1).any())), relearn)
+    budget = PruneOptions(accuracy_budget=0.3, class_budget=1.0, threshold_step=0.1)
+    point = choose(suspect, MASKS, select, budget, never)
+    assert point.repair is not None
+    assert point.repair.candidate.share == 0.5, (
+        "the whole costs 50 points, half of it the 25 that may be lost"
+    )
+
+
+def test_evidence_that_stands_leaves_nothing_chosen_and_offers_one_inside_the_budget() -> None:
+    suspect, select = four_classes()
+    point = choose(suspect, MASKS, select, GENEROUS, rungs(gone_from=9)[0])
     assert point.chosen is None
     assert point.best is not None
-    assert point.candidates[point.best].pruned == 2
+    assert point.considered[point.best].candidate.within_budget
 
 
-def test_without_any_affordable_candidate_no_evidence_is_asked_for() -> None:
+def test_a_candidate_beyond_the_budget_is_not_asked_for_evidence() -> None:
     suspect, select = four_classes()
-    evidence_left, asked = answers(gone_from=1)
-    point = choose(suspect, MASKS, select, PruneOptions(threshold_step=0.1), evidence_left)
+    asking, asked = rungs(gone_from=1)
+    point = choose(suspect, MASKS, select, PruneOptions(threshold_step=0.1), asking)
     assert point.chosen is None
-    assert asked == []
+    assert asked == [0], "every pruning costs 25 points or more; relearning alone costs nothing"
 
 
 def test_choosing_leaves_the_suspect_as_it_was() -> None:
     suspect, select = four_classes()
-    choose(suspect, MASKS, select, GENEROUS, answers(gone_from=1)[0])
+    choose(suspect, MASKS, select, GENEROUS, rungs(gone_from=1)[0])
     assert torch.equal(suspect.module.weight, torch.ones(4))
 
 
 def test_edits_replay_on_the_stored_tensors_and_nothing_else_changes() -> None:
     stored = {"module.a": torch.tensor([1.0, 2.0]).half(), "module.b": torch.ones(2, 3)}
     filters = (Filter("b", 1, 0.2), Filter("a", 0, 0.1))
-    edits = edits_of(filters, stored, lambda name: f"module.{name}")
-    assert [(e.tensor, e.index, e.old) for e in edits] == [("module.a", 0, 1.0), ("module.b", 1, None)]
+    edits = edits_of(filters, {}, stored, lambda name: f"module.{name}")
+    assert [(e.tensor, e.index, e.old) for e in edits.edits] == [("module.a", 0, 1.0), ("module.b", 1, None)]
     edited = replay(edits, stored)
     assert edited["module.a"].tolist() == [0.0, 2.0]
     assert edited["module.a"].dtype == torch.float16
@@ -156,9 +218,51 @@ def test_edits_replay_on_the_stored_tensors_and_nothing_else_changes() -> None:
     assert stored["module.a"].tolist() == [1.0, 2.0]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
+def test_relearned_tensors_are_rewritten_bit_for_bit_where_they_differ(dtype: torch.dtype) -> None:
+    stored = {name: torch.randn(5, 3).to(dtype) for name in "abc"}
+    new = {"a": stored["a"].float() * 1.01, "b": stored["b"].float()}
+    new["a"][1] = 0
+    new["a"][2] = stored["a"][2].float()
+    edits = edits_of((Filter("a", 1, 0.1),), new, stored, str)
+    assert [(e.tensor, e.index, e.mask) for e in edits.edits] == [("a", 1, 0.1)]
+    assert [r.tensor for r in edits.rewrites] == ["a"], "b came back as it was"
+    edited = replay(edits, stored)
+    assert torch.equal(edited["a"], new["a"].to(dtype))
+    assert torch.equal(edited["b"], stored["b"])
+    assert torch.equal(edited["c"], stored["c"])
+    changed = int((edited["a"] != stored["a"]).sum())
+    assert edits.relearned == changed - 3, "the three numbers of the pruned row are no relearned ones"
+
+
+def test_a_zero_that_only_changes_its_sign_is_a_change() -> None:
+    stored = {"a": torch.tensor([0.0, 1.0])}
+    edits = edits_of((), {"a": torch.tensor([-0.0, 1.0])}, stored, str)
+    assert edits.relearned == 1
+    assert replay(edits, stored)["a"].signbit().tolist() == [True, False]
+
+
+@pytest.mark.parametrize("difference", ["no base64 !", "bm8gemxpYg==", "eJxjYAAAAAIAAQ=="])
+def test_a_rewrite_that_does_not_fit_is_refused(difference: str) -> None:
+    edits = Edits(rewrites=(Rewrite(tensor="a", changed=1, difference=difference),))
+    with pytest.raises(ChangesError):
+        replay(edits, {"a": torch.ones(3)})
+
+
+def test_a_rewrite_does_not_unpack_more_than_the_tensor_holds() -> None:
+    bomb = base64.b64encode(zlib.compress(bytes(50_000_000))).decode()
+    edits = Edits(rewrites=(Rewrite(tensor="a", changed=1, difference=bomb),))
+    tracemalloc.start()
+    with pytest.raises(ChangesError, match="another size"):
+        replay(edits, {"a": torch.ones(3)})
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 5_000_000
+
+
 def test_edits_of_another_model_are_refused() -> None:
     stored = {"a": torch.tensor([1.0, 2.0])}
-    edits = edits_of((Filter("a", 0, 0.1),), stored, str)
+    edits = edits_of((Filter("a", 0, 0.1),), {}, stored, str)
     for other in ({"b": stored["a"]}, {"a": torch.tensor([3.0, 2.0])}, {"a": torch.zeros(0)}):
         with pytest.raises(ChangesError):
             replay(edits, other)

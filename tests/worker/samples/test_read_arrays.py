@@ -143,6 +143,7 @@ def test_wrong_arrays_are_named_with_a_remedy(tmp_path: Path, arrays: dict, code
         header("(1, 'x')"),
         header("((" * 3000),
         header("(1,)", descr="[('a', '|u1')]"),
+        header("(1,)", descr="'|b2'"),
         header("(1,)", version=b"\x02\x00"),
         header("__import__('os').getpid()"),
         b"\x93NUMPY\x02\x00\xff\xff\xff\xff" + b" " * 9,

@@ -21,6 +21,7 @@ REGISTRY: dict[str, Architecture] = {
     "preactresnet18_cifar": Architecture(
         partial(preactresnet.PreActResNet, (2, 2, 2, 2)), preactresnet.infer, arguments=PLANES
     ),
+    "vgg16_cifar": Architecture(partial(vgg.VGG, (2, 2, 3, 3, 3), norm=False), vgg.infer, arguments=PLANES),
     "vgg16_bn_cifar": Architecture(partial(vgg.VGG, (2, 2, 3, 3, 3)), vgg.infer, arguments=PLANES),
     "vgg19_bn_cifar": Architecture(partial(vgg.VGG, (2, 2, 4, 4, 4)), vgg.infer, arguments=PLANES),
     "mobilenetv2_cifar": Architecture(mobilenet.MobileNetV2, mobilenet.infer),

@@ -1,4 +1,7 @@
-"""VGG with BatchNorm for 32×32 images, in the key layout of kuangliu/pytorch-cifar and of the official RNP code.
+"""VGG for 32×32 images, in the key layout of kuangliu/pytorch-cifar and of the official RNP code.
+
+Those have BatchNorm behind every convolution; without it, where it was folded into the convolutions, the layers count
+as in torchvision's plain VGG.
 
 Simonyan & Zisserman, Very Deep Convolutional Networks, ICLR 2015, with one linear layer behind the convolutions.
 """
@@ -14,14 +17,17 @@ STAGES = (1, 2, 4, 8, 8)  # in units of the width; each stage ends in a pooling 
 class VGG(nn.Module):
     """Five stages of `depths` convolutions each, all under `features`."""
 
-    def __init__(self, depths: tuple[int, int, int, int, int], num_classes: int, width: int) -> None:
+    def __init__(
+        self, depths: tuple[int, int, int, int, int], num_classes: int, width: int, *, norm: bool = True
+    ) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         in_planes = 3
         for factor, depth in zip(STAGES, depths, strict=True):
             planes = factor * width
             for _ in range(depth):
-                layers += [nn.Conv2d(in_planes, planes, 3, padding=1), nn.BatchNorm2d(planes), nn.ReLU()]
+                layers.append(nn.Conv2d(in_planes, planes, 3, padding=1))
+                layers += [nn.BatchNorm2d(planes), nn.ReLU()] if norm else [nn.ReLU()]
                 in_planes = planes
             layers.append(nn.MaxPool2d(2))
         self.features = nn.Sequential(*layers)

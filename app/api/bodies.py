@@ -1,0 +1,72 @@
+"""Request bodies, piece by piece: never whole in memory, never written on the event loop."""
+
+import time
+from collections.abc import AsyncIterator, Callable
+
+import anyio
+from anyio import to_thread
+from fastapi import Request
+
+from app.blobs.interface import too_large
+from app.errors import RequestError
+from app.settings import Limits
+
+PIECE = 1024 * 1024  # bytes gathered before a thread is asked to take them
+DISK = anyio.CapacityLimiter(32)  # threads that wait for the disk keep nobody from the ledger
+
+
+async def pour(request: Request, write: Callable[[bytes], None], limits: Limits) -> None:
+    """Give the body to `write`, in a thread. Raises `RequestError` (request.slow) when it comes too slowly."""
+    pending = bytearray()
+    async for piece in _pieces(request, limits):
+        pending += piece
+        if len(pending) >= PIECE:
+            await to_thread.run_sync(write, bytes(pending), limiter=DISK)
+            pending.clear()
+    if pending:
+        await to_thread.run_sync(write, bytes(pending), limiter=DISK)
+
+
+async def read(request: Request, limit: int, limits: Limits) -> bytes:
+    """A body of at most `limit` bytes. Raises `RequestError` (request.too_large, request.slow)."""
+    body = bytearray()
+    async for piece in _pieces(request, limits):
+        if len(body) + len(piece) > limit:
+            raise too_large(limit)
+        body += piece
+    return bytes(body)
+
+
+async def _pieces(request: Request, limits: Limits) -> AsyncIterator[bytes]:
+    stream = request.stream()
+    came, waited_s = 0, 0.0  # what we do with a piece is no delay of the sender's
+    while True:
+        began = time.monotonic()
+        try:
+            with anyio.fail_after(limits.idle_s):
+                piece = await anext(stream, b"")
+        except TimeoutError as error:
+            raise _slow(f"Nothing came for {limits.idle_s:g} seconds.") from error
+        if not piece:
+            return
+        came += len(piece)
+        waited_s += time.monotonic() - began
+        if waited_s > limits.idle_s and came < limits.slowest * waited_s:
+            raise _slow(f"Less than {limits.slowest:,} bytes came a second.")
+        yield piece
+
+
+def _slow(detail: str) -> RequestError:
+    return RequestError(
+        detail,
+        status=408,
+        code="request.slow",
+        remedy="Send the body without long pauses, over a faster line.",
+    )
+
+
+def refuse_larger(request: Request, limit: int) -> None:
+    """Refuse a body by its announced length, before any of it is read."""
+    length = request.headers.get("content-length", "0")
+    if length.isdigit() and int(length) > limit:
+        raise too_large(limit)

@@ -1,0 +1,129 @@
+"""The service from the other side: upload, submit, wait, download. What a pipeline needs, and no tensor."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx2
+
+from app.contract.artifact import Artifact, ArtifactKind, file_name
+from app.contract.job import Job, JobKind, JobState
+from app.contract.problem import Problem
+from app.contract.report import Report
+from app.contract.result import RESULT
+from app.contract.screening import Screening
+from app.errors import ClientError, ServiceError
+
+WAIT_S = 25  # of one long poll
+TIMEOUT = httpx2.Timeout(60, read=300)  # an upload is only answered when the disk has it
+OF_A_MODEL = {
+    "report.json": "report",
+    "report.html": "report.html",
+    "mlbom.json": "mlbom",
+    "statement.json": "statement",
+}
+RESULTS = {  # file: where it is had; under the names of the offline commands
+    JobKind.SANITIZE: {**OF_A_MODEL, "changes.json": "changes"},
+    JobKind.DETECT: OF_A_MODEL,
+    JobKind.SCREEN: {"screening.json": "report", "screening.html": "report.html"},
+}
+FILES = {ArtifactKind.REPAIRED_MODEL: "model", ArtifactKind.CONTACT_SHEET: "contact-sheet"}
+
+
+class Client:
+    """One service, and one tenant's key to it. Every call raises `ClientError` or `ServiceError`."""
+
+    def __init__(self, url: str, key: str | None = None) -> None:
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self.http = httpx2.Client(base_url=url, headers=headers, timeout=TIMEOUT)
+
+    def upload(self, kind: ArtifactKind, path: Path) -> Artifact:
+        """Stream a file to the store."""
+        if not path.is_file():
+            raise ClientError(
+                f"{str(path)!r} is no file.",
+                code="client.file",
+                remedy="Name a file; pack a folder as a zip.",
+            )
+        with path.open("rb") as file:
+            query = {"kind": kind.value, "name": file_name(path.name)}
+            return Artifact.model_validate(self._json("PUT", "/v1/artifacts", params=query, content=file))
+
+    def submit(
+        self, kind: JobKind, inputs: Mapping[ArtifactKind, Artifact], options: Mapping[str, Any]
+    ) -> Job:
+        """Queue a job; a request that is sent twice by a broken connection makes one."""
+        named = {kind.value: {"digest": item.digest, "name": item.name} for kind, item in inputs.items()}
+        body = {"kind": kind.value, "inputs": named, "options": options}
+        headers = {"Idempotency-Key": uuid4().hex}
+        return Job.model_validate(self._json("POST", "/v1/jobs", json=body, headers=headers))
+
+    def wait(self, job_id: str, told: Callable[[Job], None]) -> Job:
+        """The job in its last state; `told` hears of every answer. Raises the job's own problem when it failed."""
+        while True:
+            job = Job.model_validate(self._json("GET", f"/v1/jobs/{job_id}", params={"wait": WAIT_S}))
+            told(job)
+            if job.state.is_terminal:
+                break
+        if job.state is JobState.SUCCEEDED:
+            return job
+        problem = job.problem or Problem(
+            code=f"job.{job.state.value}",
+            detail=f"Job {job_id} is {job.state.value}.",
+            remedy="Submit it again.",
+        )
+        raise ServiceError(problem.detail, code=problem.code, remedy=problem.remedy)
+
+    def report(self, job_id: str) -> Report | Screening:
+        """What the job found."""
+        return RESULT.validate_python(self._json("GET", f"/v1/jobs/{job_id}/report"))
+
+    def download(self, job: Job, out: Path) -> None:
+        """Everything that the job left, into a folder."""
+        out.mkdir(parents=True, exist_ok=True)
+        made = {output.name: FILES[output.kind] for output in job.outputs if output.kind in FILES}
+        wanted = {**RESULTS[job.kind], **made}
+        for name, path in wanted.items():
+            self._save(f"/v1/jobs/{job.id}/{path}", out / name)
+
+    def _save(self, path: str, target: Path) -> None:
+        partial = target.with_name(f".partial-{target.name}")
+        try:
+            with _reached(), self.http.stream("GET", path) as answer, partial.open("wb") as file:
+                if answer.is_error:
+                    answer.read()
+                    raise _refused(answer)
+                for piece in answer.iter_bytes():
+                    file.write(piece)
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def _json(self, method: str, path: str, **how: Any) -> Any:  # noqa: ANN401 - whatever the service says
+        with _reached():
+            answer = self.http.request(method, path, **how)
+        if answer.is_error:
+            raise _refused(answer)
+        return answer.json()
+
+
+@contextmanager
+def _reached() -> Iterator[None]:
+    try:
+        yield
+    except httpx2.TransportError as error:
+        raise ClientError(
+            f"The service cannot be reached: {error}.",
+            code="client.unreachable",
+            remedy="Check --url and whether the service runs. A queued job goes on: sanitizer watch ID.",
+        ) from error
+
+
+def _refused(answer: httpx2.Response) -> ServiceError:
+    try:
+        problem = Problem.model_validate_json(answer.content, extra="ignore")
+    except ValueError:
+        return ServiceError(f"The service answered {answer.status_code}.", code="client.answer")
+    return ServiceError(problem.detail, code=problem.code, remedy=problem.remedy)

@@ -1,0 +1,133 @@
+"""Each defence: the suspect's file and some clean images in, the models that it gives back out."""
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from app.contract.options import SanitizeOptions
+from app.contract.report import Report
+from benchmarks import plain_rnp
+from benchmarks.efficacy.subjects import Exam, classifier
+from benchmarks.efficacy.tuning import fine_tune
+from worker.classifier import Classifier
+from worker.device import Placement
+from worker.pipelines import deliver
+from worker.pipelines.inputs import Request
+from worker.pipelines.sanitize import sanitize
+from worker.samples.interface import SampleSet
+
+BUDGET = 0.02  # of accuracy on the defence's own images, for the blind threshold
+RNP_EPOCHS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What a defence works with. `exam` is for the oracle alone, which looks at the answers."""
+
+    path: Path
+    placement: Placement
+    clean: SampleSet
+    seed: int
+    exam: Exam
+
+    @property
+    def suspect(self) -> Classifier:
+        """The model, afresh."""
+        return classifier(self.path, self.placement)
+
+
+@dataclass(frozen=True, slots=True)
+class Back:
+    """One model that a defence gives back, what it says of it, and the seconds that it took."""
+
+    defence: str
+    module: nn.Module
+    says: str
+    seconds: float
+
+
+def ours(given: Given) -> Iterator[Back]:
+    """The product, as the command runs it with nothing but a seed; the file that it writes is read again."""
+    with tempfile.TemporaryDirectory() as name:
+        samples = Path(name, "clean.npz")
+        pixels = given.clean.images.permute(0, 2, 3, 1).numpy()
+        np.savez(samples, images=pixels, labels=given.clean.labels.numpy())
+        started = time.monotonic()
+        result = sanitize(Request(given.path, samples, SanitizeOptions(seed=given.seed), given.placement))
+        report = deliver.deliver(result, Path(name, "out"), {})
+        seconds = time.monotonic() - started
+        module = classifier(Path(name, "out", given.path.name), given.placement).module
+    yield Back("ours", module, _says(report), seconds)
+
+
+def published_rnp(given: Given) -> Iterator[Back]:
+    """One ranking by the published recipe, two thresholds: chosen with the answers in hand, and without."""
+    suspect = given.suspect
+    net = suspect.module
+    data = plain_rnp.Data(given.clean.images, given.clean.labels, suspect.mean[0], suspect.std[0])
+    started = time.monotonic()
+    masks = plain_rnp.recover(
+        plain_rnp.unlearn(net, data, RNP_EPOCHS, given.seed), data, RNP_EPOCHS, given.seed
+    )
+    steps = plain_rnp.sweep(net, masks, data)
+    blind = max((t for t, _, accuracy in steps if accuracy >= steps[0][2] - BUDGET), default=-1.0)
+    seconds = time.monotonic() - started
+    yield Back("RNP, blind threshold", pruned(net, masks, blind), f"{blind:.2f}", seconds)
+    if len(given.exam.wanted):
+        choices = [(t, pruned(net, masks, t)) for t, _, _ in steps]
+        best, module = max(choices, key=lambda choice: _merit(suspect.with_module(choice[1]), given.exam))
+        yield Back("RNP, oracle threshold", module, f"{best:.2f}", time.monotonic() - started)
+
+
+def tuned(given: Given) -> Iterator[Back]:
+    """Plain fine-tuning, and FT-SAM."""
+    for name, sharpness_aware in (("fine-tuning", False), ("FT-SAM", True)):
+        started = time.monotonic()
+        module = fine_tune(given.suspect, given.clean, given.seed, sharpness_aware=sharpness_aware)
+        yield Back(name, module, "", time.monotonic() - started)
+
+
+DEFENCES: dict[str, Callable[[Given], Iterator[Back]]] = {"ours": ours, "rnp": published_rnp, "tuned": tuned}
+
+
+def _says(report: Report) -> str:
+    """Verdict, outcome, and what stands behind them: each signal with its class, the repair with what is left."""
+    verdict, repair = report.verdict, report.repair
+    targets = ",".join(map(str, verdict.target_classes)) or "–"
+    parts = [f"{verdict.label.value} {targets} {report.outcome.value}"]
+    parts += [
+        f"{signal.name.split()[0]} {signal.value:.2f} on {signal.target_class}" for signal in verdict.signals
+    ]
+    at = repair.chosen if repair.chosen is not None else repair.best_candidate
+    if at is not None:
+        found = repair.candidates[at]
+        share = "" if found.share is None else f" {found.share}"
+        left = ", ".join(
+            "–" if value is None else f"{value:.2f}"
+            for value in (found.perturbation_success, found.perturbation_size, found.evidence)
+        )
+        parts.append(
+            f"{found.rung}{share} of {found.pruned}, {100 * found.change.value:+.1f} points, left {left}"
+        )
+    return "; ".join(parts)
+
+
+@torch.no_grad()
+def pruned(net: nn.Module, masks: dict[str, torch.Tensor], threshold: float) -> nn.Module:
+    """A copy whose filters with a mask at or below the threshold are silenced, as the official code does it."""
+    copy = deepcopy(net).eval()
+    for name, mask in masks.items():
+        copy.get_parameter(f"{name}.weight")[mask <= threshold] = 0
+    return copy
+
+
+def _merit(classifier: Classifier, exam: Exam) -> float:
+    accuracy = (classifier.predictions(exam.clean) == exam.labels).double().mean().item()
+    return accuracy - (classifier.predictions(exam.triggered) == exam.wanted).double().mean().item()

@@ -1,0 +1,82 @@
+"""The models of the zoo, and for each seed the images that a defence is given and those that judge it."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from benchmarks.zoo import images
+from benchmarks.zoo.attacks import ATTACKS, Attack
+from benchmarks.zoo.images import Images
+from worker.classifier import Classifier
+from worker.device import Placement
+from worker.formats import normalisation
+from worker.formats.load import load
+
+WEIGHTS = Path(__file__).parents[1] / "zoo" / "weights"
+EVALUATED = 2000  # images, of those that no defence was given
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One model and what was planted in it; `attack` is None where nothing was."""
+
+    name: str
+    path: Path
+    attack: str | None
+    target: int
+
+
+@dataclass(frozen=True, slots=True)
+class Exam:
+    """What judges a model: clean images, and the triggered ones with their true and their wanted classes."""
+
+    clean: Tensor
+    labels: Tensor
+    triggered: Tensor
+    true: Tensor
+    wanted: Tensor
+
+
+def subjects() -> list[Subject]:
+    """Every model that has a card, by name."""
+    found = []
+    for path in sorted(WEIGHTS.glob("*.json")):
+        card = json.loads(path.read_text())
+        planted = card["planted"] or {"attack": None, "target": None}
+        weights = path.with_suffix(".safetensors")
+        found.append(Subject(card["name"], weights, planted["attack"], planted["target"] or 0))
+    return found
+
+
+def divide(test: Images, per_class: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Indices into `test`: `per_class` of each class for the defence, and those that judge."""
+    order = torch.randperm(len(test.labels), generator=torch.Generator().manual_seed(seed))
+    given = [order[test.labels[order] == k][:per_class] for k in range(len(test.classes))]
+    rest = order[~torch.isin(order, torch.cat(given))]
+    return torch.cat(given), rest[:EVALUATED]
+
+
+def exam(subject: Subject, test: Images, index: Tensor) -> Exam:
+    """The images at `index`, clean and with the trigger of the subject; those of the wanted class are left out."""
+    clean, labels = test.pixels[index], test.labels[index]
+    attack: Attack | None = ATTACKS[subject.attack] if subject.attack else None
+    wanted = attack.targets(labels, subject.target, len(test.classes)) if attack else labels
+    others = wanted != labels
+    triggered = attack.trigger(clean[others]) if attack else clean[others]
+    return Exam(clean, labels, triggered, labels[others], wanted[others])
+
+
+def classifier(path: Path, placement: Placement) -> Classifier:
+    """The model in a file, normalised as the zoo's are."""
+    model = load(path)
+    pixels = normalisation.parse("cifar10", 3)
+    mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (pixels.mean, pixels.std))
+    return Classifier(placement.take(model.module), model.num_classes, mean, std, placement)
+
+
+def read_test(data: Path) -> Images:
+    """The test split of CIFAR-10 in ImageFolder layout."""
+    return images.read(data / "cifar10-test.zip")

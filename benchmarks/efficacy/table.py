@@ -1,0 +1,151 @@
+"""The tables of a run: `python -m benchmarks.efficacy.table results.jsonl [--csv FILE] [--write docs/efficacy.md]`.
+
+First each defence over all models, then every line, worst attack success first; failures stand among the rest.
+"""
+
+import argparse
+import csv
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+Line = dict[str, Any]
+BEGIN, END = "<!-- tables -->\n", "<!-- end of tables -->"
+HEAD = (
+    "model",
+    "attack",
+    "n",
+    "seed",
+    "defence",
+    "says",
+    "ACC before",
+    "ACC after",
+    "ASR before",
+    "ASR after",
+    "RA after",
+    "DER",
+    "s",
+)
+SUMMARY = (
+    "defence",
+    "runs",
+    "ASR mean",
+    "ASR worst",
+    "ACC change mean",
+    "ACC change worst",
+    "DER mean",
+    "clean: ACC change worst",
+    "s mean",
+)
+
+
+def der(line: Line) -> float | None:
+    """Defence effectiveness rating, as in BackdoorBench: 1 when all success is gone at no cost, ½ for nothing."""
+    before, after = line["before"], line["after"]
+    if before["asr"] is None:
+        return None
+    gained = max(0.0, before["asr"]["value"] - after["asr"]["value"])
+    lost = max(0.0, before["acc"]["value"] - after["acc"]["value"])
+    return float(gained - lost + 1) / 2
+
+
+def change(line: Line) -> float:
+    """Of clean accuracy."""
+    return float(line["after"]["acc"]["value"] - line["before"]["acc"]["value"])
+
+
+def summary(lines: list[Line]) -> list[tuple[str, ...]]:
+    """One row for each defence, best mean DER first."""
+    rows = []
+    for defence in dict.fromkeys(line["defence"] for line in lines):
+        mine = [line for line in lines if line["defence"] == defence]
+        attacked = [line for line in mine if line["before"]["asr"]]
+        clean = [change(line) for line in mine if not line["before"]["asr"]]
+        if not attacked:
+            continue
+        success = [line["after"]["asr"]["value"] for line in attacked]
+        rating = fmean(der(line) or 0.0 for line in attacked)
+        row = (
+            defence,
+            str(len(attacked)),
+            f"{fmean(success):.1%}",
+            f"{max(success):.1%}",
+            f"{100 * fmean(map(change, attacked)):+.1f}",
+            f"{100 * min(map(change, attacked)):+.1f}",
+            f"{rating:.3f}",
+            f"{100 * min(clean):+.1f} (n = {len(clean)})" if clean else "–",
+            f"{fmean(line['seconds'] for line in mine):.0f}",
+        )
+        rows.append((rating, row))
+    return [row for _, row in sorted(rows, reverse=True)]
+
+
+def cells(line: Line) -> tuple[str, ...]:
+    """One row of the long table."""
+    rating = der(line)
+    before, after = line["before"], line["after"]
+    return (
+        line["model"],
+        line["attack"] or "none",
+        str(line["n_clean"]),
+        str(line["seed"]),
+        line["defence"],
+        line["says"],
+        share(before["acc"]),
+        share(after["acc"]),
+        share(before["asr"]),
+        share(after["asr"]),
+        share(after["ra"]),
+        "–" if rating is None else f"{rating:.3f}",
+        f"{line['seconds']:.0f}",
+    )
+
+
+def share(estimate: dict[str, float] | None) -> str:
+    """A proportion with its interval."""
+    if estimate is None:
+        return "–"
+    return f"{estimate['value']:.1%} ({100 * estimate['low']:.1f}–{100 * estimate['high']:.1f})"
+
+
+def worst_first(line: Line) -> tuple[bool, float, str]:
+    """Attacks before controls, what succeeds most before what succeeds least."""
+    asr = line["after"]["asr"]
+    return asr is None, -(asr["value"] if asr else 0.0), line["model"]
+
+
+def markdown(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A table."""
+    lines = [tuple(head), ("---",) * len(tuple(head)), *map(tuple, rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def tables(results: Path) -> tuple[list[Line], str]:
+    """The lines of a run, worst first, and both tables of them."""
+    lines = sorted(map(json.loads, results.read_text().splitlines()), key=worst_first)
+    return lines, markdown(SUMMARY, summary(lines)) + "\n" + markdown(HEAD, map(cells, lines))
+
+
+def main() -> None:
+    """Print both, or put them between the marks of a page; write the long one as CSV."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("results", type=Path)
+    parser.add_argument("--csv", type=Path)
+    parser.add_argument("--write", type=Path)
+    args = parser.parse_args()
+    lines, text = tables(args.results)
+    if args.write:
+        before, _, rest = args.write.read_text().partition(BEGIN)
+        args.write.write_text(before + BEGIN + text + END + rest.partition(END)[2])
+    else:
+        sys.stdout.write(text)
+    if args.csv:
+        with args.csv.open("w", newline="") as file:
+            csv.writer(file).writerows([HEAD, *map(cells, lines)])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""A large upload, beside what a bare copy through a loopback socket to the same disk takes in the same run."""
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from statistics import median
+
+import httpx2
+
+from benchmarks.service_clients import api
+from tests.service.conftest import Server
+
+PIECE = 1024 * 1024
+REPEATS = 3
+SHARE = 1 / 3  # of the bare copy
+GROWTH_MB = 50
+HEADINGS = (
+    "what",
+    "MB",
+    "seconds",
+    "MB/s",
+    "of the bare copy (target ≥ 0.33)",
+    "API memory grew by MB (target < 50)",
+)
+
+
+def rows(megabytes: int) -> Iterator[tuple[str, ...]]:
+    """The table's rows: medians of `REPEATS`."""
+    with api() as server:
+        source = server.home / "source"
+        _fill(source, megabytes)
+        took: dict[str, list[float]] = {"copy": [], "flushed": [], "upload": []}
+        before, peaks = _memory(server), []
+        for _ in range(REPEATS):
+            took["copy"].append(_timed(lambda: _copy(source, server.home / "copy", flush=False)))
+            took["flushed"].append(_timed(lambda: _copy(source, server.home / "copy", flush=True)))
+            took["upload"].append(_timed(lambda: _upload(server, source)))
+            peaks.append(_memory(server))
+        seconds = {what: median(runs) for what, runs in took.items()}
+    names = {"copy": "bare copy", "flushed": "bare copy, flushed to the disk", "upload": "PUT /v1/artifacts"}
+    for what, name in names.items():
+        ours = what == "upload"
+        share = f"{seconds['copy'] / seconds[what]:.2f}" if what != "copy" else ""
+        grown = f"{max(peaks) - before:.0f}" if ours else ""
+        yield (name, str(megabytes), f"{seconds[what]:.2f}", f"{megabytes / seconds[what]:.0f}", share, grown)
+
+
+def _fill(path: Path, megabytes: int) -> None:
+    with path.open("wb") as file:
+        for _ in range(megabytes):
+            file.write(os.urandom(PIECE))
+
+
+def _timed(work: Callable[[], None]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def _copy(source: Path, target: Path, *, flush: bool) -> None:
+    def send(port: int) -> None:
+        with socket.create_connection(("127.0.0.1", port)) as connection, source.open("rb") as file:
+            connection.sendfile(file)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        sender = threading.Thread(target=send, args=(server.getsockname()[1],))
+        sender.start()
+        connection, _ = server.accept()
+        with connection, target.open("wb") as file:
+            while piece := connection.recv(PIECE):
+                file.write(piece)
+            if flush:
+                os.fsync(file.fileno())
+        sender.join()
+    target.unlink()
+
+
+def _upload(server: Server, source: Path) -> None:
+    def pieces() -> Iterator[bytes]:
+        with source.open("rb") as file:
+            while piece := file.read(PIECE):
+                yield piece
+
+    headers = {"Content-Length": str(source.stat().st_size)}
+    with httpx2.Client(base_url=server.url, timeout=600) as client:
+        answer = client.put("/v1/artifacts", params={"kind": "model"}, content=pieces(), headers=headers)
+    assert answer.status_code == 201, answer.text
+
+
+def _memory(server: Server) -> float:
+    """The most memory that the API ever had, in MB."""
+    (pid,) = server.running("uvicorn")
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024

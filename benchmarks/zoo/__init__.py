@@ -1,0 +1,1 @@
+"""Models with known truth: the attacks, the training, and what each model proves to be."""

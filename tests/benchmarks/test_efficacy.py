@@ -1,0 +1,71 @@
+"""The harness: who is given which images, and what its tables say."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks.efficacy.subjects import Subject, divide, exam, subjects
+from benchmarks.efficacy.table import BEGIN, END, der, summary, tables, worst_first
+from benchmarks.zoo.images import Images
+
+ROOT = Path(__file__).parents[2]
+DRAW = torch.Generator().manual_seed(0)
+TEST = Images(
+    torch.randint(256, (200, 3, 32, 32), generator=DRAW, dtype=torch.uint8),
+    torch.arange(200) % 10,
+    tuple("abcdefghij"),
+)
+
+
+def line(defence: str, acc: tuple[float, float], asr: tuple[float, float] | None) -> dict[str, Any]:
+    before, after = ({"acc": {"value": acc[i]}, "asr": {"value": asr[i]} if asr else None} for i in (0, 1))
+    return {"model": "m", "defence": defence, "before": before, "after": after, "seconds": 1.0}
+
+
+def test_what_judges_was_given_to_no_defence() -> None:
+    given, judging = divide(TEST, per_class=5, seed=3)
+    assert torch.bincount(TEST.labels[given]).tolist() == [5] * 10
+    assert not set(given.tolist()) & set(judging.tolist())
+    assert len(judging) == 150
+    assert not torch.equal(given, divide(TEST, per_class=5, seed=4)[0])
+
+
+@pytest.mark.parametrize("attack", ["badnets", "badnets_all_to_all", None])
+def test_images_that_are_of_the_wanted_class_do_not_count(attack: str | None) -> None:
+    judged = exam(Subject("m", subjects()[0].path, attack, 2), TEST, torch.arange(200))
+    assert len(judged.clean) == 200
+    assert (judged.true != judged.wanted).all()
+    assert len(judged.wanted) == {"badnets": 180, "badnets_all_to_all": 200, None: 0}[attack]
+
+
+def test_every_card_is_a_subject() -> None:
+    found = subjects()
+    assert {subject.attack is None for subject in found} == {True, False}
+    assert all(subject.path.exists() for subject in found)
+
+
+def test_the_rating_is_one_for_a_free_cure_and_a_half_for_nothing() -> None:
+    assert der(line("d", (0.9, 0.9), (1.0, 0.0))) == 1.0
+    assert der(line("d", (0.9, 0.9), (1.0, 1.0))) == 0.5
+    assert der(line("d", (0.9, 0.8), (1.0, 0.0))) == pytest.approx(0.95)
+    assert der(line("d", (0.9, 0.95), None)) is None
+
+
+def test_the_page_says_what_the_lines_say_and_leaves_no_model_out() -> None:
+    lines, text = tables(ROOT / "benchmarks" / "efficacy" / "results.jsonl")
+    page = (ROOT / "docs" / "efficacy.md").read_text()
+    assert page.partition(BEGIN)[2].partition(END)[0] == text
+    assert {entry["model"] for entry in lines if entry["defence"] == "ours"} == {s.name for s in subjects()}
+
+
+def test_failures_come_first_and_the_better_defence_on_top() -> None:
+    lines = [
+        line("good", (0.9, 0.9), (1.0, 0.1)),
+        line("bad", (0.9, 0.8), (1.0, 0.7)),
+        line("good", (0.9, 0.88), None),
+    ]
+    assert [row[0] for row in summary(lines)] == ["good", "bad"]
+    assert summary(lines)[0][7] == "-2.0 (n = 1)"
+    assert [entry["defence"] for entry in sorted(lines, key=worst_first)] == ["bad", "good", "good"]

@@ -1,0 +1,65 @@
+"""Scores of inputs: what is far, how often clean images are flagged, and how likely many flags are."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from worker.classifier import Classifier
+from worker.detectors.poisoned_samples import bound, chance, margins, p_values
+from worker.device import Placement
+
+
+class Says(nn.Module):
+    """Logits that depend on the first pixel alone."""
+
+    def __init__(self, table: list[list[float]]) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.tensor(table))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.table[x[:, 0, 0, 0].round().long()]
+
+
+def test_the_margin_is_that_of_the_class_that_the_suspect_says() -> None:
+    still = torch.zeros(1, 1, 1, 1)
+    suspect = Classifier(
+        Says([[5.0, 0, 0], [0, 5.0, 0]]), 3, still, still + 1 / 255, Placement(torch.device("cpu"))
+    )
+    unlearned = [Says([[1.0, 4.0, 0], [0, 4.0, 1.0]]), Says([[3.0, 4.0, 0], [0, 6.0, 1.0]])]
+    images = torch.tensor([0, 1], dtype=torch.uint8).view(2, 1, 1, 1)
+    said, scores = margins(suspect, unlearned, images)
+    assert said.tolist() == [0, 1]
+    assert scores.tolist() == [pytest.approx(-2.0), pytest.approx(4.0)]
+
+
+def test_a_bound_keeps_its_rate_on_images_that_made_no_bound() -> None:
+    """20 000 draws: 100 that calibrate, one new; seed 0."""
+    draw = torch.Generator().manual_seed(0)
+    scores = torch.randn(20_000, 101, generator=draw)
+    above = [new > bound(clean, 0.05) for clean, new in ((row[:-1], float(row[-1])) for row in scores)]
+    assert 0.04 < sum(above) / len(above) <= 0.055
+
+
+@pytest.mark.parametrize(
+    ("n", "rate", "promised"), [(98, 0.01, False), (99, 0.01, True), (19, 0.05, True), (5, 0.05, False)]
+)
+def test_too_few_clean_images_promise_nothing(n: int, rate: float, promised: bool) -> None:
+    assert math.isfinite(bound(torch.arange(n).float(), rate)) is promised
+    assert chance(n, n, n, rate) < 1 or not promised
+
+
+def test_the_chance_of_many_flags_is_that_of_drawing_them() -> None:
+    """Bound and inputs drawn together 20 000 times: 99 that calibrate, 50 inputs, 3 or more above; seed 0."""
+    draw = torch.Generator().manual_seed(0)
+    scores = torch.rand(20_000, 149, generator=draw)
+    lines = scores[:, :99].sort(1).values[:, 94]
+    often = ((scores[:, 99:] > lines[:, None]).sum(1) >= 3).double().mean().item()
+    assert chance(3, 50, 99, 0.05) == pytest.approx(often, abs=0.01)
+    assert chance(0, 50, 99, 0.05) == pytest.approx(1.0)
+
+
+def test_p_values_count_the_image_itself() -> None:
+    clean = torch.tensor([1.0, 2.0, 3.0])
+    assert p_values(torch.tensor([9.0, 2.0, 0.0]), clean).tolist() == [0.25, 0.75, 1.0]

@@ -1,0 +1,86 @@
+"""How far a job is: never less than before, never still for long, about right on the way that the example takes."""
+
+import json
+from collections.abc import Iterable
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.contract.job import JobKind, Stage
+from app.contract.options import SanitizeOptions
+from worker.cage.messages import Step
+from worker.supervision.fraction import course
+
+# Seconds that the runs of the backdoored example took: stage, last step, of how many, seconds.
+EXAMPLE = [
+    (Stage.UNLEARN, 12, 40, 13.6), (Stage.UNLEARN, 12, 40, 10.1), (Stage.UNLEARN, 12, 40, 9.4),
+    (Stage.PERTURB, 150, 150, 79.1), (Stage.PERTURB, 150, 150, 178.1),
+    (Stage.RECOVER, 20, 20, 11.3), (Stage.RECOVER, 20, 20, 16.4), (Stage.RECOVER, 20, 20, 22.3),
+    (Stage.CHOOSE, 31, 31, 6.4), (Stage.RELEARN, 60, 60, 42.7),
+    (Stage.VERIFY, 150, 150, 15.4), (Stage.VERIFY, 150, 150, 7.9), (Stage.VERIFY, 14, 40, 20.4),
+    (Stage.VERIFY, 14, 40, 18.5), (Stage.VERIFY, 14, 40, 15.2),
+]  # fmt: skip
+STEPS = st.builds(Step, stage=st.sampled_from(Stage), done=st.integers(0, 9), total=st.integers(0, 7))
+
+
+def walked(steps: Iterable[Step], kind: JobKind = JobKind.SANITIZE) -> list[float]:
+    here, seen = course(kind, SanitizeOptions()), []
+    for step in steps:
+        here = here.moved(step)
+        seen.append(here.fraction)
+    return seen
+
+
+def run(stage: Stage, last: int, total: int) -> list[Step]:
+    return [Step(stage=stage, done=done, total=total) for done in range(1, last + 1)]
+
+
+@given(st.lists(STEPS, max_size=60))
+def test_whatever_a_child_says_the_fraction_never_falls_and_never_is_whole(steps: list[Step]) -> None:
+    seen = walked(steps)
+    assert seen == sorted(seen)
+    assert all(0 <= fraction < 1 for fraction in seen)
+
+
+def test_every_run_of_a_stage_moves_the_fraction() -> None:
+    one = run(Stage.UNLEARN, 12, 40)
+    after = [walked(one * runs)[-1] for runs in (1, 2, 3)]
+    assert after == sorted(set(after))
+    seen = walked(one * 3)
+    assert sum(a == b for a, b in pairwise(seen)) == 0
+
+
+def test_hearings_without_end_still_move() -> None:
+    seen = walked(run(Stage.VERIFY, 150, 150) * 20)
+    assert seen == sorted(set(seen))
+
+
+def test_on_the_way_of_the_example_it_is_about_right() -> None:
+    whole, spent, off = sum(seconds for *_, seconds in EXAMPLE), 0.0, []
+    here = course(JobKind.SANITIZE, SanitizeOptions())
+    for stage, last, total, seconds in EXAMPLE:
+        for step in run(stage, last, total):
+            here = here.moved(step)
+            off.append(abs(here.fraction - (spent + seconds * step.done / last) / whole))
+        spent += seconds
+    assert max(off) < 0.15
+
+
+@pytest.mark.parametrize(
+    "options", [{"evidence": {"seeds": 50}}, {"relearn": {"steps": 0}}, {"fidelity": "paper"}]
+)
+def test_shares_sum_to_the_whole(options: dict[str, object]) -> None:
+    shares = course(JobKind.SANITIZE, SanitizeOptions.model_validate_json(json.dumps(options))).shares
+    assert sum(shares.values()) == pytest.approx(1)
+    assert set(shares) == set(Stage)
+
+
+def test_a_screening_walks_from_unlearning_to_its_scores() -> None:
+    scores = run(Stage.SCORE, 150, 150) + run(Stage.SCORE, 400, 400)
+    seen = walked(
+        [Step(stage=Stage.LOAD, done=0, total=1), *run(Stage.UNLEARN, 12, 12) * 3, *scores], JobKind.SCREEN
+    )
+    assert seen == sorted(seen)
+    assert 0.9 < seen[-1] < 1

@@ -1,0 +1,106 @@
+"""What accuses a model, and whether a repair has silenced it.
+
+Two witnesses that know nothing of each other: where the predictions go when the clean task is unlearned, and how small
+a perturbation suffices to turn clean images into one class. Neither is ever shown a triggered sample.
+"""
+
+import math
+from dataclasses import dataclass
+
+from app.contract.findings import Verdict
+from app.contract.job import Stage
+from app.contract.options import SanitizeOptions
+from worker.classifier import Classifier
+from worker.detectors.perturbation import Perturbation, smallest
+from worker.detectors.trigger import recover_perturbations
+from worker.pipelines.checkpoints import NOWHERE, Checkpoints, fallen_once
+from worker.pipelines.clock import Clock
+from worker.pipelines.fall import Fallen, fall
+from worker.progress import SILENT, As, Progress
+from worker.repair.evidence import LabelShift, Remaining
+from worker.repair.verdict import judge
+from worker.samples.interface import CleanSplit, SampleSet
+from worker.statistics import proportion
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """Everything that speaks for or against the suspect."""
+
+    fallen: Fallen
+    perturbations: tuple[Perturbation, ...]  # of both forms, for the most suspected classes and some others
+    sizes: dict[int, float]  # class -> relative size of its smallest perturbation
+    verdict: Verdict
+
+    @property
+    def accused(self) -> tuple[Perturbation, ...]:
+        """The perturbations that were found into the suspected classes."""
+        targets = self.verdict.target_classes
+        return tuple(p for p in self.perturbations if p.target_class in targets and math.isfinite(p.size))
+
+    def expressed(self, options: SanitizeOptions) -> bool:
+        """Whether a perturbation accuses every suspected class, and so can say what the backdoor does."""
+        least = options.evidence.relative_size
+        return all(self.sizes.get(k, math.inf) < least for k in self.verdict.target_classes)
+
+
+def examine(
+    suspect: Classifier,
+    fit: SampleSet,
+    options: SanitizeOptions,
+    clock: Clock,
+    progress: Progress = SILENT,
+    checkpoints: Checkpoints = NOWHERE,
+) -> Examined:
+    """Hear both witnesses, the second of the classes that the first suspects most, and judge."""
+    with clock.stage(Stage.UNLEARN):
+        fallen = fallen_once(suspect, fit, options, progress, checkpoints)
+    with clock.stage(Stage.PERTURB):
+        classes = _most_suspected(suspect.num_classes, fallen.shift, options.perturbation.max_classes)
+        found = recover_perturbations(suspect, fit, classes, options.perturbation, options.seed, progress)
+    sizes = smallest(found, found)
+    return Examined(fallen, found, sizes, judge(fallen.shift, sizes, options.evidence))
+
+
+def evidence_left(
+    repaired: Classifier,
+    examined: Examined,
+    parts: CleanSplit,
+    options: SanitizeOptions,
+    progress: Progress = SILENT,
+) -> Remaining:
+    """Ask both witnesses again, the cheapest question first; the first that still accuses ends the hearing."""
+    verify = As(progress, Stage.VERIFY)
+    predicted = repaired.predictions(parts.select.images)
+    success, excess = 0.0, 0.0
+    for perturbation in examined.accused:
+        k = perturbation.target_class
+        found = perturbation.success(repaired, parts.select).value
+        by_itself = proportion(predicted[parts.select.labels != k] == k).value
+        success, excess = max(success, found), max(excess, found - by_itself)
+    if excess > options.evidence.success:
+        return Remaining(success)
+    targets = examined.verdict.target_classes
+    again = recover_perturbations(repaired, parts.fit, targets, options.perturbation, options.seed, verify)
+    size = min(smallest(again, examined.perturbations).values())
+    if size < options.evidence.relative_size:
+        return Remaining(success, size)
+    fallen = fall(repaired, parts.fit, options, verify)
+    if fallen.shift is None:  # the accuracy did not fall, so this witness has nothing to say
+        return Remaining(success, size, suppressed=True, gone=True)
+    return Remaining(
+        success,
+        size,
+        label_shift=max(fallen.shift.per_class[k] for k in targets),
+        label_shares=fallen.runs[0].epochs[-1].label_shares,
+        suppressed=True,
+        gone=fallen.shift.value <= options.evidence.label_shift,
+    )
+
+
+def _most_suspected(num_classes: int, shift: LabelShift | None, limit: int) -> tuple[int, ...]:
+    """The classes that unlearning falls onto, up to `limit`; all of them where there are few."""
+    classes = range(num_classes)
+    if shift is None or num_classes <= limit:
+        return tuple(classes)[:limit]
+    return tuple(sorted(sorted(classes, key=lambda k: -shift.per_class[k])[:limit]))

@@ -1,0 +1,48 @@
+"""The first witness: a model is unlearned, once for each seed, and it is seen where its predictions fall."""
+
+from dataclasses import dataclass
+
+from app.contract.options import SanitizeOptions
+from app.contract.report import Epoch
+from app.errors import ModelError
+from worker.classifier import Classifier, label_shares
+from worker.progress import Progress
+from worker.repair.evidence import LabelShift, label_shift
+from worker.rnp.unlearn import Unlearned, unlearn
+from worker.samples.interface import SampleSet
+
+LEARNED = 0.1  # share of the way from chance to perfect that a model must go to be worth looking at
+
+
+@dataclass(frozen=True, slots=True)
+class Fallen:
+    """What unlearning a model, once for each seed, showed."""
+
+    before: Epoch  # the model itself, measured like an epoch
+    runs: tuple[Unlearned, ...]
+    shift: LabelShift | None
+
+
+def fall(suspect: Classifier, fit: SampleSet, options: SanitizeOptions, progress: Progress) -> Fallen:
+    """Unlearn a model and see where its predictions go. Raises `ModelError` when there is nothing to unlearn."""
+    predictions = suspect.predictions(fit.images)
+    accuracy = (predictions == fit.labels).double().mean().item()
+    chance = 1 / suspect.num_classes
+    if accuracy < chance + LEARNED * (1 - chance):
+        raise ModelError(
+            f"The model gets {accuracy:.1%} of {len(fit)} clean samples right, and chance alone gets {chance:.1%}.",
+            code="model.at_chance",
+            remedy="Check the order of the classes (classes.json), --normalize and --architecture, and that the "
+            "samples are of the task that the model was trained for.",
+        )
+    before = Epoch(
+        number=0,
+        lr=0,
+        loss=0,
+        accuracy=accuracy,
+        held_accuracy=accuracy,
+        label_shares=label_shares(predictions, suspect.num_classes),
+    )
+    seeds = range(options.seed, options.seed + options.evidence.seeds)
+    runs = tuple(unlearn(suspect, fit, options.unlearn, seed, progress) for seed in seeds)
+    return Fallen(before, runs, label_shift(before, [run.epochs for run in runs]))

@@ -1,0 +1,58 @@
+"""Proportions and paired changes, each with a 95 % interval.
+
+Knows predictions; knows nothing of models.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from app.contract.report import Estimate, PairedChange
+
+Z = 1.959963984540054  # two-sided 95 %
+
+
+def proportion(hits: Tensor) -> Estimate:
+    """Mean of hits (n,), boolean or each in [0, 1], Wilson (1927) interval; n = 0 knows nothing: 0 in [0, 1].
+
+    A hit between 0 and 1 is a mean over views of one image; the interval is then wider than it need be.
+    """
+    n, k = len(hits), float(hits.sum())
+    if n == 0:
+        return Estimate(value=0.0, low=0.0, high=1.0, n=0)
+    centre, spread = k + Z**2 / 2, Z * math.sqrt(k * (n - k) / n + Z**2 / 4)
+    low, high = (centre - spread) / (n + Z**2), (centre + spread) / (n + Z**2)
+    return Estimate(value=k / n, low=0.0 if k == 0 else low, high=1.0 if k == n else high, n=n)
+
+
+def paired_change(before: Tensor, after: Tensor) -> PairedChange:
+    """Mean change of hits on the same n images, (n,) each, boolean or in [0, 1].
+
+    Agresti & Min (2005): the Wald interval after one observation in each direction is added by halves, which keeps its
+    coverage where few images change.
+    """
+    change = after.double() - before.double()
+    n, total, squares = len(change), float(change.sum()), float(change.square().sum())
+    lost, gained = int((change < 0).sum()), int((change > 0).sum())
+    if n == 0:
+        return PairedChange(value=0.0, low=-1.0, high=1.0, n=0, lost=0, gained=0)
+    m = n + 2
+    centre, spread = total / m, Z * math.sqrt(squares + 1 - total**2 / m) / m
+    return PairedChange(
+        value=total / n,
+        low=max(-1.0, centre - spread),
+        high=min(1.0, centre + spread),
+        n=n,
+        lost=lost,
+        gained=gained,
+    )
+
+
+def worst_class(before: Tensor, after: Tensor, labels: Tensor, num_classes: int) -> tuple[int, float]:
+    """The class whose accuracy fell most, and its change; classes without images do not count."""
+    counts = torch.bincount(labels, minlength=num_classes)
+    change = torch.bincount(labels, weights=after.double() - before.double(), minlength=num_classes)
+    mean = torch.where(counts > 0, change / counts.clamp(min=1), torch.inf)
+    worst = int(mean.argmin())
+    return worst, float(mean[worst])
