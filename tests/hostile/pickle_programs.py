@@ -98,6 +98,12 @@ def payload_before_the_damage() -> bytes:
     return checkpoint(PROTOCOL + GLOBAL("os", "system") + COMMAND + b"\xff\xfe garbage")
 
 
+@row("31b", Kind.MODEL, UNSAFE)
+def unknown_escapes() -> bytes:
+    """A text of protocol 0 with an escape that Python does not know, of which its own reader warns."""
+    return checkpoint(PROTOCOL + b"S'\\o'\n.")
+
+
 @row("32", Kind.MODEL, UNSAFE)
 def allocations() -> list[bytes]:
     """Sixteen gigabytes asked for in forty bytes: bytearray, UntypedStorage, Tensor."""

@@ -71,6 +71,8 @@ ROWS = {
     ("head", f"{JOB}/model"): Row(200, 404),
     ("get", f"{JOB}/changes"): Row(200, 404),
     ("head", f"{JOB}/changes"): Row(200, 404),
+    ("get", f"{JOB}/contact-sheet"): Row(409, 404),  # the job that is done screened nothing
+    ("head", f"{JOB}/contact-sheet"): Row(409, 404),
 }
 DOCUMENT = create_app(Settings(auth="keys")).openapi()
 OPERATIONS = [

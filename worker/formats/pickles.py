@@ -8,6 +8,7 @@ is imported, called or allocated on the pickle's word; every other opcode and ev
 import io
 import pickletools
 import re
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Collection
 from enum import Enum
@@ -31,21 +32,30 @@ def read_pickle(data: bytes) -> tuple[object, tuple[TensorRef, ...]]:
     """
     if len(data) > LIMITS.model.pickle_bytes:
         raise _too_much(f"it has {len(data)} bytes; {LIMITS.model.pickle_bytes} are allowed")
-    machine, stream, written = _Machine(), io.BytesIO(data), bytearray()
+    machine = _Machine()
     try:
-        for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
-            if count == LIMITS.model.pickle_instructions:
-                raise _too_much(f"it has more than {LIMITS.model.pickle_instructions} instructions")
-            if (count == 0) != (opcode.name == "PROTO"):
-                raise _unsafe("it does not begin with its protocol, or states it twice")
-            machine.step(opcode.name, argument)
-            written += encoded(opcode, argument)
+        written = _run(machine, data)
     except ValueError as error:  # what genops says of a stream it cannot split
         raise _damaged("it breaks off, or holds an unknown instruction") from error
     if written != data:  # bytes behind its end, or a number or a string in a form that no pickler writes
         raise _damaged("it is not written as torch.save does")
     root = machine.result()
     return root, _tensors_in([root, machine.metadata])
+
+
+def _run(machine: "_Machine", data: bytes) -> bytes:
+    """Carry out every instruction; what a pickler would have written for them."""
+    written = bytearray()
+    # genops decodes the argument of a STRING before it is refused, and warns of escapes that Python does not know.
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+        for count, (opcode, argument, _) in enumerate(pickletools.genops(io.BytesIO(data))):
+            if count == LIMITS.model.pickle_instructions:
+                raise _too_much(f"it has more than {LIMITS.model.pickle_instructions} instructions")
+            if (count == 0) != (opcode.name == "PROTO"):
+                raise _unsafe("it does not begin with its protocol, or states it twice")
+            machine.step(opcode.name, argument)
+            written += encoded(opcode, argument)
+    return bytes(written)
 
 
 class _Call(Enum):
