@@ -177,11 +177,14 @@ class Perturbation(Frozen):
     """The smallest perturbation that was found to turn clean images into one class. Not "the trigger"."""
 
     target_class: int
-    form: Literal["patch", "dense"]
+    form: Literal["patch", "dense", "warp"]
     size: float | None = Field(
-        description="patch: sum of the mask, pixels; dense: L2 norm of pixels in [0, 1]; None: none was found"
+        description="patch: sum of the mask, pixels; dense: L2 norm of pixels in [0, 1]; warp: root mean square "
+        "of how far pixels look, pixels; None: none was found"
     )
-    relative_size: float = Field(description="over the median of the other classes, same form")
+    relative_size: float = Field(
+        description="over the median of the other classes, same form; of warps the root of that"
+    )
     success: Estimate = Field(description="on the suspect model, selecting split, images of other classes")
     after: Estimate | None = Field(None, description="the same on the model that is given back")
     pictures: tuple[Base64, ...] = Field(

@@ -229,7 +229,7 @@ def _perturbations(classes: int, target: int, *, guilty: bool, repaired: bool) -
         small = guilty and k == target
         found.append(
             Perturbation(
-                target_class=k, form="patch" if k % 2 else "dense", size=None if k == 1 else 3.6 if small else 41.0,
+                target_class=k, form=("dense", "patch", "warp")[k % 3], size=None if k == 1 else 3.6 if small else 41.0,
                 relative_size=0.09 if small else 1.0, success=wilson(0.93, 135),
                 after=wilson(0.01, 135) if repaired else None, pictures=(PIXEL,) * 4 if small else (),
             )

@@ -66,7 +66,7 @@ def test_triggered_images_come_first(client: httpx2.Client, screened: dict[str, 
     report = client.get(f"/v1/jobs/{screened['id']}/report").json()
     jsonschema.validate(report, Screening.model_json_schema())
     triggered = np.array([int(scored["name"]) >= CLEAN for scored in report["scored"]])
-    assert triggered[:20].sum() >= 18  # one unlearning alone; which images come first depends on the arithmetic
+    assert triggered[:20].sum() >= 18  # one unlearning; which images come first depends on the arithmetic
     assert 1 - (np.cumsum(~triggered)[triggered] / CLEAN).mean() > 0.95, "AUROC"
     assert report["scored"][0]["said"] == 7
     assert report["decisions"][1]["flagged"] > 40

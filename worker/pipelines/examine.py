@@ -11,7 +11,7 @@ from app.contract.findings import Verdict
 from app.contract.job import Stage
 from app.contract.options import SanitizeOptions
 from worker.classifier import Classifier
-from worker.detectors.perturbation import Perturbation, smallest
+from worker.detectors.perturbation import Perturbation, relative_size, smallest
 from worker.detectors.trigger import recover_perturbations
 from worker.pipelines.checkpoints import NOWHERE, Checkpoints, fallen_once
 from worker.pipelines.clock import Clock
@@ -22,21 +22,31 @@ from worker.repair.verdict import judge
 from worker.samples.interface import CleanSplit, SampleSet
 from worker.statistics import proportion
 
+ALIKE = 1.5  # times the relative size of the smallest perturbation into the same class
+
 
 @dataclass(frozen=True, slots=True)
 class Examined:
     """Everything that speaks for or against the suspect."""
 
     fallen: Fallen
-    perturbations: tuple[Perturbation, ...]  # of both forms, for the most suspected classes and some others
+    perturbations: tuple[Perturbation, ...]  # of every form, for the most suspected classes and some others
     sizes: dict[int, float]  # class -> relative size of its smallest perturbation
     verdict: Verdict
 
     @property
     def accused(self) -> tuple[Perturbation, ...]:
-        """The perturbations that were found into the suspected classes."""
+        """The perturbations into the suspected classes that say what the backdoor does: the smallest and its like.
+
+        A form that needs as much as it needs for other classes is a way through natural features, and a repair that
+        closes it as well costs accuracy for nothing.
+        """
         targets = self.verdict.target_classes
-        return tuple(p for p in self.perturbations if p.target_class in targets and math.isfinite(p.size))
+        sizes = {p: relative_size(p, self.perturbations) for p in self.perturbations if math.isfinite(p.size)}
+        return tuple(
+            p for p, size in sizes.items()
+            if p.target_class in targets and size <= ALIKE * self.sizes[p.target_class]
+        )  # fmt: skip
 
     def expressed(self, options: SanitizeOptions) -> bool:
         """Whether a perturbation accuses every suspected class, and so can say what the backdoor does."""

@@ -9,13 +9,14 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from worker.detectors.perturbation import Form, Perturbation
+from worker.detectors.perturbation import Bend, Blend, Form, Perturbation
 from worker.samples.interface import SampleSet
 
 STAMPED = 3  # examples
 SHEET = 8  # images a row, and rows
 SIDE = 128  # pixels of one of them, at most
 GREY = 0.5
+MESHES = 8  # of the grid that shows a warp, along a side
 
 
 def pictures(perturbation: Perturbation, clean: SampleSet) -> tuple[str, ...]:
@@ -64,9 +65,22 @@ def _png(image: Tensor) -> bytes:
 
 
 def _alone(perturbation: Perturbation) -> Tensor:
-    """A patch over mid grey; a dense one around mid grey, stretched until its largest value shows."""
-    if perturbation.form is Form.PATCH:
-        shown = perturbation.keep * GREY + perturbation.add
-    else:
-        shown = GREY + GREY * perturbation.add / perturbation.add.abs().max().clamp(min=1e-12)
+    """A patch over mid grey; a dense one around mid grey, stretched until its largest value shows; a bent grid."""
+    match perturbation.change:
+        case Blend(keep, add) if perturbation.form is Form.PATCH:
+            shown = keep[0] * GREY + add[0]
+        case Blend(_, add):
+            shown = GREY + GREY * add[0] / add.abs().max().clamp(min=1e-12)
+        case Bend() as bend:
+            shown = bend(_grid(*bend.flow.shape[2:]))[0, 0]
+        case _:
+            raise TypeError(perturbation.change)
     return shown.mul(255).round().clamp(0, 255).byte()
+
+
+def _grid(height: int, width: int) -> Tensor:
+    """Dark lines on light ground, (1, 1, h, w)."""
+    lines = torch.ones(1, 1, height, width)
+    step = max(2, width // MESHES)
+    lines[:, :, ::step], lines[:, :, :, ::step] = 0, 0
+    return lines

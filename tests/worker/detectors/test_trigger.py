@@ -1,12 +1,16 @@
 """Trigger recovery on a net whose shortcut is known, because the test built it."""
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from app.contract.options import PerturbationOptions, RelearnOptions
+from benchmarks.efficacy.subjects import WEIGHTS, classifier
+from tests.conftest import SAMPLES
 from worker.classifier import Classifier
-from worker.detectors.perturbation import Form, Perturbation, relative_size, smallest
+from worker.detectors.forms import Warp
+from worker.detectors.perturbation import Bend, Blend, Form, Perturbation, relative_size, smallest
 from worker.detectors.trigger import recover_perturbations
 from worker.device import Placement
 from worker.repair.relearn import relearn
@@ -67,7 +71,8 @@ def test_the_smallest_patch_is_the_shortcut_and_lies_where_the_shortcut_lies(
     assert min(sizes, key=sizes.__getitem__) == TARGET
     assert sizes[TARGET] < 0.5
     patch = next(p for p in found if p.target_class == TARGET and p.form is Form.PATCH)
-    assert (1 - patch.keep).flatten().argmax() == 7 * SIZE + 7
+    assert isinstance(patch.change, Blend)
+    assert (1 - patch.change.keep).flatten().argmax() == 7 * SIZE + 7
 
 
 def test_success_counts_images_of_other_classes_only(found: tuple[Perturbation, ...]) -> None:
@@ -82,9 +87,9 @@ def test_one_seed_finds_one_perturbation() -> None:
     first, again = (
         recover_perturbations(suspect(), clean(), range(CLASSES), options, seed=3) for _ in range(2)
     )
+    pixels = torch.rand(2, 1, SIZE, SIZE)
     for a, b in zip(first, again, strict=True):
-        assert torch.equal(a.keep, b.keep)
-        assert torch.equal(a.add, b.add)
+        assert torch.equal(a.perturb(pixels), b.perturb(pixels))
         assert a.size == b.size
 
 
@@ -104,3 +109,49 @@ def test_relearning_closes_the_shortcut_and_keeps_the_task(found: tuple[Perturba
     assert (repaired.predictions(clean().images) == clean().labels).double().mean() >= 0.95
     assert max(p.success(repaired, clean()).value for p in accused) <= 0.1
     assert all(torch.equal(before[name], p) for name, p in model.module.named_parameters())
+
+
+def test_a_planted_warp_is_found_and_is_the_smallest_by_far() -> None:
+    """On a WaNet ResNet-18 of the zoo, by its own search: 150 of the example's images fit, 200 judge."""
+    every = np.load(SAMPLES.with_suffix(".npz"))
+    images, labels = torch.from_numpy(every["images"]).permute(0, 3, 1, 2), torch.from_numpy(every["labels"])
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
+    fit, held = (
+        SampleSet(images[part], labels[part], tuple("abcdefghij")) for part in (order[:150], order[150:350])
+    )
+    model = classifier(WEIGHTS / "wanet-resnet18.safetensors", Placement(torch.device("cpu")))
+    options = PerturbationOptions(steps=70, batch_size=12)
+    found = recover_perturbations(model, fit, [1, 3, 4], options, seed=0, forms=(Warp,))
+    sizes = {p.target_class: min(p.size, p.tried) for p in found}
+    warp = next(p for p in found if p.target_class == 3)
+    assert warp.success(model, held).low > 0.75
+    assert warp.size < 0.5 * min(sizes[1], sizes[4])
+
+
+def test_warps_are_looked_for_up_to_an_eighth_of_the_side_and_no_further() -> None:
+    found = recover_perturbations(suspect(), clean(), range(CLASSES), PerturbationOptions(), seed=0)
+    warps = [p for p in found if p.form is Form.WARP]
+    assert all(p.tried == pytest.approx(SIZE / 8, rel=1e-3) for p in warps if p.size == float("inf"))
+
+
+def test_no_bend_changes_nothing_and_a_bend_of_one_pixel_is_a_shift() -> None:
+    pixels = torch.rand(3, 2, 6, 5, generator=torch.Generator().manual_seed(0))
+    flow = torch.zeros(2, 2, 6, 5)
+    flow[1, 0] = 1.0
+    still, shifted = Bend(flow)(pixels)
+    torch.testing.assert_close(still, pixels)
+    torch.testing.assert_close(shifted, pixels[..., [1, 2, 3, 4, 4]])
+    torch.testing.assert_close(Bend(flow).pick(1)(pixels)[0], shifted)
+
+
+def test_a_class_that_never_went_over_counts_with_what_was_tried() -> None:
+    nothing = Blend(torch.ones(1, 1, SIZE, SIZE), torch.zeros(1, 1, SIZE, SIZE))
+
+    def of(form: Form) -> list[Perturbation]:
+        failed = [Perturbation(k, form, nothing, float("inf"), tried=4.0) for k in range(3)]
+        return [Perturbation(3, form, nothing, 1.0, tried=4.0), *failed]
+
+    among = of(Form.DENSE) + of(Form.WARP)
+    assert relative_size(among[0], among) == 0.25
+    assert relative_size(among[4], among) == 0.5, "the root, of warps"
+    assert smallest(among, among) == {0: 1.0, 1: 1.0, 2: 1.0, 3: 0.25}

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from app.contract.options import RelearnOptions
 from worker.classifier import Classifier
-from worker.detectors.perturbation import Form, Perturbation
+from worker.detectors.perturbation import Blend, Form, Perturbation
 from worker.device import Placement
 from worker.repair.features import Features, head
 from worker.repair.mixture import mixture
@@ -58,9 +58,9 @@ def samples() -> SampleSet:
 
 
 def corner() -> Perturbation:
-    keep, add = torch.ones(1, 8, 8), torch.zeros(3, 8, 8)
-    keep[:, :2, :2], add[:, :2, :2] = 0, 1
-    return Perturbation(TARGET, Form.PATCH, keep, add, 4.0)
+    keep, add = torch.ones(1, 1, 8, 8), torch.zeros(1, 3, 8, 8)
+    keep[:, :, :2, :2], add[:, :, :2, :2] = 0, 1
+    return Perturbation(TARGET, Form.PATCH, Blend(keep, add), 4.0)
 
 
 def repaired(suspect: Classifier, seed: int = 0) -> nn.Module:

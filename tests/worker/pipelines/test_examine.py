@@ -1,0 +1,45 @@
+"""Which perturbations a repair is told of: those that say what the backdoor does."""
+
+import math
+
+import torch
+
+from app.contract.findings import Verdict, VerdictLabel
+from app.contract.report import Epoch
+from worker.detectors.perturbation import Blend, Form, Perturbation, smallest
+from worker.pipelines.examine import Examined
+from worker.pipelines.fall import Fallen
+
+TARGET = 2
+NOTHING = Blend(torch.ones(1, 1, 4, 4), torch.zeros(1, 1, 4, 4))
+BEFORE = Epoch(number=0, lr=0, loss=0, accuracy=0.9, held_accuracy=0.9, label_shares=(0.25,) * 4)
+
+
+def examined(*targets: int, **sizes: float) -> Examined:
+    """Four classes that need 10 of every form, but for the target."""
+    found = tuple(
+        Perturbation(k, form, NOTHING, sizes[form] if k == TARGET else 10.0, tried=10.0)
+        for form in Form
+        for k in range(4)
+    )
+    verdict = Verdict(label=VerdictLabel.SUSPICIOUS, target_classes=targets, because="a test")
+    return Examined(Fallen(BEFORE, (), None), found, smallest(found, found), verdict)
+
+
+def accused(*targets: int, **sizes: float) -> list[tuple[int, Form]]:
+    return [(p.target_class, p.form) for p in examined(*targets, **sizes).accused]
+
+
+def test_the_smallest_and_its_like_are_accused_and_ways_through_natural_features_are_not() -> None:
+    assert accused(TARGET, patch=2.0, dense=2.9, warp=9.0) == [(TARGET, Form.PATCH), (TARGET, Form.DENSE)]
+    assert accused(TARGET, patch=9.0, dense=9.0, warp=1.0) == [(TARGET, Form.WARP)]
+
+
+def test_what_was_never_found_is_not_accused() -> None:
+    assert accused(TARGET, patch=math.inf, dense=9.0, warp=math.inf) == [(TARGET, Form.DENSE)]
+    assert accused(TARGET, patch=math.inf, dense=math.inf, warp=math.inf) == []
+
+
+def test_a_class_without_suspicion_is_not_accused() -> None:
+    assert accused(patch=1.0, dense=1.0, warp=1.0) == []
+    assert {k for k, _ in accused(0, TARGET, patch=1.0, dense=9.0, warp=9.0)} == {0, TARGET}
