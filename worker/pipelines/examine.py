@@ -93,8 +93,10 @@ def evidence_left(
     targets = examined.verdict.target_classes
     again = recover_perturbations(repaired, parts.fit, targets, options.perturbation, options.seed, verify)
     size = min(smallest(again, examined.perturbations).values())
-    if size < options.evidence.relative_size:
-        return Remaining(success, size)
+    line = options.evidence.relative_size
+    if size < line:
+        another = tuple(p for p in again if relative_size(p, examined.perturbations) < line)
+        return Remaining(success, size, another=another)
     fallen = fall(repaired, parts.fit, options, verify)
     if fallen.shift is None:  # the accuracy did not fall, so this witness has nothing to say
         return Remaining(success, size, suppressed=True, gone=True)

@@ -91,12 +91,16 @@ def decide(
     masks = mean([run.masks for run in recovered])
     dtypes = {name: loaded.model.stored_dtype(name) for name, _ in suspect.module.named_parameters()}
 
+    adversaries = list(examined.accused)
+
     def left(module: nn.Module) -> Remaining:
-        return evidence_left(suspect.with_module(module), examined, parts, options, progress)
+        remaining = evidence_left(suspect.with_module(module), examined, parts, options, progress)
+        adversaries.extend(remaining.another)
+        return remaining
 
     def relearned(dead: tuple[Filter, ...]) -> Iterator[tuple[nn.Module, float]]:
         whole = relearn(
-            suspect, dead, parts.fit, examined.accused, dtypes, options.relearn, options.seed, progress
+            suspect, dead, parts.fit, adversaries, dtypes, options.relearn, options.seed, progress
         )
         for share in options.relearn.shares:
             yield (whole if share == 1 else partway(suspect, dead, whole, share, dtypes)), share

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from app.contract.report import Epoch
+from worker.detectors.perturbation import Perturbation
 
 FELL = 0.7  # of the way from the suspect's accuracy to chance; earlier the shift is noise
 NEAR_CHANCE = 1.25  # times 1/classes; below it the direction of the fall has ended and the net only saturates
@@ -35,6 +36,7 @@ class Remaining:
     label_shares: tuple[float, ...] | None = None  # of the repaired model when it was unlearned
     suppressed: bool = False  # perturbations find nothing any more
     gone: bool = False  # and unlearning does not either
+    another: tuple[Perturbation, ...] = ()  # what the fresh recovery found that still accuses
 
 
 def label_shift(before: Epoch, runs: Sequence[Sequence[Epoch]]) -> LabelShift | None:

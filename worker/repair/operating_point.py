@@ -29,6 +29,7 @@ from worker.statistics import paired_change, proportion, worst_class
 
 GROWTH = 1.3  # of the rank from one candidate to the next
 LARGEST_SHARE = 0.5  # of all filters
+ROUNDS = 2  # of relearning from one pruning, the second against what was found on the first besides
 HOPELESS = 5  # budgets; a candidate that costs more ends the walk, since larger ones contain it
 
 
@@ -87,29 +88,54 @@ def choose(
     walked = _walk(gate, masks, options, progress)
     affordable = [i for i, c in enumerate(walked) if c.candidate.within_budget]
 
-    def passes(index: int) -> bool:
+    def ask(index: int) -> Remaining:
         left = rungs.evidence_left(walked[index].module(suspect))
         suppressed = left.suppressed and rungs.suppressing_suffices and walked[index].relearned is not None
         walked[index] = _asked(walked[index], left, passes=left.gone or suppressed)
+        return left
+
+    def passes(index: int) -> bool:
+        ask(index)
         return walked[index].candidate.passes
 
     chosen = _first(affordable, passes)
     if chosen is not None:
         reason = "The smallest pruning inside the accuracy budget that leaves no evidence."
         return OperatingPoint(tuple(walked), chosen, None, reason)
-    for filters in _bases(walked, affordable):
-        if rungs.relearn is None:
-            break
-        for module, share in rungs.relearn(filters):
-            walked.append(gate.consider(filters, module, share))
-            if not walked[-1].candidate.within_budget:
-                continue  # less of it costs less
-            if passes(len(walked) - 1):
-                reason = "Pruning inside the budget left evidence; with the rest relearned none is left."
-                return OperatingPoint(tuple(walked), len(walked) - 1, None, reason)
-            break  # less of it leaves more
+    chosen = _climb(gate, walked, _bases(walked, affordable), rungs, ask)
+    if chosen is not None:
+        reason = "Pruning inside the budget left evidence; with the rest relearned none is left."
+        return OperatingPoint(tuple(walked), chosen, None, reason)
     reason = "No repair inside the accuracy budget removes the evidence."
     return OperatingPoint(tuple(walked), None, _least_bad(walked), reason)
+
+
+def _climb(
+    gate: "_Gate",
+    walked: list[Considered],
+    bases: tuple[tuple[Filter, ...], ...],
+    rungs: Rungs,
+    ask: Callable[[int], Remaining],
+) -> int | None:
+    """The second rung: the first relearned candidate that passes. All that were considered join `walked`."""
+    if rungs.relearn is None:
+        return None
+    for filters in bases:
+        for _ in range(ROUNDS):
+            affordable = False
+            for module, share in rungs.relearn(filters):
+                walked.append(gate.consider(filters, module, share))
+                affordable = walked[-1].candidate.within_budget
+                if affordable:
+                    break  # less of it costs less, and leaves more
+            if not affordable:
+                break
+            left = ask(len(walked) - 1)
+            if walked[-1].candidate.passes:
+                return len(walked) - 1
+            if not left.another:
+                break
+    return None
 
 
 def _bases(walked: list[Considered], affordable: list[int]) -> tuple[tuple[Filter, ...], ...]:

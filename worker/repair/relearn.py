@@ -6,8 +6,9 @@ what enters the last layer (Romero et al., FitNets, ICLR 2015), and on mixtures 
 hundred of them go far (Beyer et al., A Good Teacher Is Patient and Consistent, CVPR 2022). BatchNorm keeps the
 statistics that it came with.
 
-Adversaries from the *suspect* alone: those of a repaired model are ways through natural features, and unlearning these
-costs accuracy without end. Knows tensors; has no way to be given a triggered sample.
+Adversaries are those of the *suspect*, and at most once what accuses a relearned model: all others of a repaired
+model are ways through natural features, and unlearning these costs accuracy without end. Knows tensors; has no way to
+be given a triggered sample.
 """
 
 from collections.abc import Mapping, Sequence

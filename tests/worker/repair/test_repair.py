@@ -17,6 +17,7 @@ from app.contract.options import EvidenceOptions, PruneOptions
 from app.contract.report import Epoch
 from app.errors import ChangesError
 from worker.classifier import Classifier
+from worker.detectors.perturbation import Blend, Form, Perturbation
 from worker.device import Placement
 from worker.repair.edits import edits_of, replay
 from worker.repair.evidence import LabelShift, Remaining, label_shift
@@ -164,6 +165,29 @@ def test_suppressing_suffices_only_where_perturbations_expressed_the_backdoor() 
     assert expressed.repair.relearned is not None, "no pruning passes by suppressing alone"
     assert expressed.repair.candidate.evidence == 0.9, "and the report says what is left"
     assert choose(suspect, MASKS, select, GENEROUS, rungs(gone_from=9)[0]).repair is None
+
+
+ANOTHER = (Perturbation(2, Form.DENSE, Blend(torch.ones(1, 1, 1, 1), torch.zeros(1, 4, 1, 1)), 1.0),)
+
+
+@pytest.mark.parametrize(("needed", "passes"), [(1, True), (2, True), (3, False)])
+def test_what_is_found_on_a_relearned_model_is_worth_another_relearning_and_no_third(
+    needed: int, *, passes: bool
+) -> None:
+    suspect, select = four_classes()
+    runs: list[int] = []
+
+    def relearn(dead: tuple[Filter, ...]) -> Iterator[tuple[nn.Module, float]]:
+        runs.append(len(dead))
+        yield Rows(), 1.0
+
+    def left(_: nn.Module) -> Remaining:
+        done = runs.count(runs[-1]) if runs else 0
+        return Remaining(0.0, gone=True) if done >= needed else Remaining(0.0, 0.3, another=ANOTHER)
+
+    point = choose(suspect, MASKS, select, GENEROUS, Rungs(left, relearn))
+    assert (point.repair is not None) is passes
+    assert runs == ([2] * needed if passes else [2, 2, 1, 1, 0, 0])
 
 
 def test_less_is_taken_of_a_relearned_model_that_costs_too_much() -> None:
