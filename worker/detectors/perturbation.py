@@ -31,7 +31,7 @@ class Form(StrEnum):
 
 
 # Natural features need warps of sizes that lie further apart than those of the other forms: on eight nets without a
-# warp in them the smallest was 0.42 to 0.53 of the median of the other classes. Its root is what compares.
+# warp in them the smallest was 0.37 to 0.53 of the median of the other classes. Its root is what compares.
 POWER = {Form.PATCH: 1.0, Form.DENSE: 1.0, Form.WARP: 0.5}
 
 
