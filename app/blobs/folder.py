@@ -3,7 +3,6 @@
 A file appears by a rename, after its bytes and its folder were flushed: it is whole, or it is not there.
 """
 
-import hashlib
 import os
 import tempfile
 import time
@@ -12,7 +11,7 @@ from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
 
-from app.blobs.interface import ABANDONED_S, Staged, lost, save, too_large
+from app.blobs.interface import ABANDONED_S, Staged, Tally, lost, save
 from app.errors import SettingsError, StorageError
 
 PIECE = 1024 * 1024
@@ -88,16 +87,11 @@ class FileStaging:
         descriptor, name = tempfile.mkstemp(dir=folder)
         self.path = Path(name)
         self.file = os.fdopen(descriptor, "wb")
-        self.sha = hashlib.sha256()
-        self.size = 0
-        self.limit = limit
+        self.tally = Tally(limit)
 
     def write(self, data: bytes) -> None:
         """Take the next bytes."""
-        self.size += len(data)
-        if self.size > self.limit:
-            raise too_large(self.limit)
-        self.sha.update(data)
+        self.tally.take(data)
         with _translated():
             self.file.write(data)
 
@@ -107,7 +101,7 @@ class FileStaging:
             self.file.flush()
             os.fsync(self.file.fileno())
             self.file.close()
-        return Staged(f"sha256:{self.sha.hexdigest()}", self.size, self)
+        return self.tally.staged(self)
 
     def discard(self) -> None:
         """Delete the file, unless it was published."""

@@ -5,7 +5,6 @@ this process twice. A part that was sent by a process that then died is no objec
 bucket a lifecycle rule that ends incomplete uploads.
 """
 
-import hashlib
 import logging
 import time
 from collections.abc import Iterable, Iterator
@@ -20,7 +19,7 @@ import obstore
 from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import S3Store
 
-from app.blobs.interface import ABANDONED_S, Staged, lost, save, too_large
+from app.blobs.interface import ABANDONED_S, Staged, Tally, lost, save
 from app.errors import SettingsError, UnavailableError
 from app.settings import S3Settings
 
@@ -130,16 +129,11 @@ class ObjectStaging:
         self.store = store
         self.key = f"{STAGED}/{uuid4().hex}"
         self.writer = obstore.open_writer(store, self.key, buffer_size=PART, max_concurrency=1)
-        self.sha = hashlib.sha256()
-        self.size = 0
-        self.limit = limit
+        self.tally = Tally(limit)
 
     def write(self, data: bytes) -> None:
         """Take the next bytes."""
-        self.size += len(data)
-        if self.size > self.limit:
-            raise too_large(self.limit)
-        self.sha.update(data)
+        self.tally.take(data)
         with _translated():
             self.writer.write(data)
 
@@ -147,7 +141,7 @@ class ObjectStaging:
         """Send the last part; the store answers when all are safe."""
         with _translated():
             self.writer.close()
-        return Staged(f"sha256:{self.sha.hexdigest()}", self.size, self)
+        return self.tally.staged(self)
 
     def discard(self) -> None:
         """Delete the staged object; what was published is another one."""

@@ -40,19 +40,22 @@ class Opened:
     members: tuple[Member, ...]
 
 
-def is_archive(path: Path) -> bool:
-    """Whether the file begins as a zip archive does."""
-    with path.open("rb") as file:
-        return file.read(4) in FIRST_BYTES
-
-
 @contextmanager
-def open_archive(path: Path) -> Iterator[Opened]:
+def open_archive(path: Path, accepted: str) -> Iterator[Opened]:
     """The archive, audited; a flaw that shows only while a member is read is answered here too.
 
-    Raises `SamplesError`: too_large, truncated, bad_zip, too_many, entry_path_unsafe, entry_type_forbidden,
-    encrypted, method_unsupported, duplicate_entry, overlapping_entries, bomb_ratio.
+    Raises `SamplesError`: not_found and bad_zip, with what is `accepted` as the remedy, too_large, truncated, bad_zip,
+    too_many, entry_path_unsafe, entry_type_forbidden, encrypted, method_unsupported, duplicate_entry,
+    overlapping_entries, bomb_ratio.
     """
+    if not path.is_file():
+        raise SamplesError(f"There is no {shown(str(path))}.", code="samples.not_found", remedy=accepted)
+    if not _is_archive(path):
+        raise SamplesError(
+            f"{shown(path.name)} is neither a folder nor a zip archive.",
+            code="samples.bad_zip",
+            remedy=accepted,
+        )
     limits, size = LIMITS.samples, path.stat().st_size
     if size > limits.archive_bytes:
         raise _too_large(f"The archive is larger than {limits.archive_bytes >> 30} GiB.")
@@ -63,6 +66,11 @@ def open_archive(path: Path) -> Iterator[Opened]:
             yield Opened(file, members)
         except Flaw as flaw:
             _refuse(flaw, size)
+
+
+def _is_archive(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) in FIRST_BYTES
 
 
 def archive_entries(archive: Opened) -> tuple[Entry, ...]:

@@ -8,6 +8,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -126,3 +127,14 @@ def entries_digest(entries: Iterable[Entry]) -> str:
     for entry in entries:
         whole.update(f"{hashlib.sha256(entry.read()).hexdigest()}  {entry.name}\0".encode())
     return "sha256:" + whole.hexdigest()
+
+
+@contextmanager
+def readable(path: Path, accepted: str) -> Iterator[None]:
+    """What the system says of a path that it does not let us read, as a `SamplesError`."""
+    try:
+        yield
+    except OSError as error:
+        raise SamplesError(
+            f"{shown(str(path))} cannot be read: {error.strerror}.", remedy=accepted
+        ) from error

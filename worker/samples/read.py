@@ -14,9 +14,17 @@ from app.contract.limits import LIMITS
 from app.contract.problem import Problem
 from app.errors import OptionsError, SamplesError
 from worker.samples import arrays
-from worker.samples.archive import Opened, archive_entries, is_archive, open_archive
+from worker.samples.archive import Opened, archive_entries, open_archive
 from worker.samples.classes import CLASSES_JSON, Classes, are_numbers, assign, parse_classes_json
-from worker.samples.entries import Entry, entries_digest, file_digest, folder_entries, shown, too_many
+from worker.samples.entries import (
+    Entry,
+    entries_digest,
+    file_digest,
+    folder_entries,
+    readable,
+    shown,
+    too_many,
+)
 from worker.samples.images import Canvas, decode, quiet_decoders
 from worker.samples.interface import SampleSet, TriggeredSet
 from worker.samples.layout import Layout, image_folder
@@ -89,26 +97,14 @@ def read_triggered(
 
 def _read(path: Path, wanted: _Wanted) -> tuple[_Labelled, str]:
     """The samples and their digest."""
-    try:
+    with readable(path, ACCEPTED):
         if path.is_dir():
             layout = image_folder(folder_entries(path))
             return _from_folders(layout, wanted), entries_digest(layout.used())
-        if not path.is_file():
-            raise SamplesError(f"There is no {shown(str(path))}.", code="samples.not_found", remedy=ACCEPTED)
-        if not is_archive(path):
-            raise SamplesError(
-                f"{shown(path.name)} is neither a folder nor a zip archive.",
-                code="samples.bad_zip",
-                remedy=ACCEPTED,
-            )
-        with open_archive(path) as archive:
+        with open_archive(path, ACCEPTED) as archive:
             if path.suffix == ".npz" or "images" in arrays.members(archive):
                 return _from_arrays(archive, wanted), file_digest(path)
             return _from_folders(image_folder(archive_entries(archive)), wanted), file_digest(path)
-    except OSError as error:
-        raise SamplesError(
-            f"{shown(str(path))} cannot be read: {error.strerror}.", remedy=ACCEPTED
-        ) from error
 
 
 def _from_folders(layout: Layout, wanted: _Wanted) -> _Labelled:

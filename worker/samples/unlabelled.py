@@ -13,8 +13,15 @@ from app.contract.limits import LIMITS
 from app.contract.problem import Problem
 from app.errors import SamplesError
 from worker.samples import arrays
-from worker.samples.archive import archive_entries, is_archive, open_archive
-from worker.samples.entries import Entry, entries_digest, file_digest, folder_entries, shown, too_many
+from worker.samples.archive import archive_entries, open_archive
+from worker.samples.entries import (
+    Entry,
+    entries_digest,
+    file_digest,
+    folder_entries,
+    readable,
+    too_many,
+)
 from worker.samples.images import Canvas, decode, quiet_decoders
 from worker.samples.layout import IMAGE_SUFFIXES
 
@@ -39,12 +46,8 @@ def read_images(path: Path, input_shape: tuple[int, int, int]) -> tuple[ImageSet
 
     Warnings: `samples.resized`, `samples.made_grey`. Raises `SamplesError` as `read_samples` does, but for classes.
     """
-    try:
+    with readable(path, ACCEPTED):
         canvas, names, digest = _read(path, input_shape)
-    except OSError as error:
-        raise SamplesError(
-            f"{shown(str(path))} cannot be read: {error.strerror}.", remedy=ACCEPTED
-        ) from error
     return ImageSet(canvas.images(), names, path.absolute().name, digest), canvas.warnings()
 
 
@@ -52,15 +55,7 @@ def _read(path: Path, input_shape: tuple[int, int, int]) -> tuple[Canvas, tuple[
     if path.is_dir():
         pictures = _pictures(folder_entries(path))
         return *_decoded(pictures, input_shape), entries_digest(pictures)
-    if not path.is_file():
-        raise SamplesError(f"There is no {shown(str(path))}.", code="samples.not_found", remedy=ACCEPTED)
-    if not is_archive(path):
-        raise SamplesError(
-            f"{shown(path.name)} is neither a folder nor a zip archive.",
-            code="samples.bad_zip",
-            remedy=ACCEPTED,
-        )
-    with open_archive(path) as archive:
+    with open_archive(path, ACCEPTED) as archive:
         if path.suffix == ".npz" or "images" in arrays.members(archive):
             canvas = arrays.read_images(archive, input_shape)
             return canvas, tuple(map(str, range(len(canvas.images())))), file_digest(path)
