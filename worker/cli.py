@@ -146,6 +146,12 @@ def screen(
     architecture: Architecture = "auto",
     normalize: Normalize = None,
     input_size: InputSize = None,
+    detector: Annotated[
+        Literal["margin", "five_metrics"], typer.Option(help="five_metrics: from the model's labels alone")
+    ] = "margin",
+    grid: Annotated[
+        Literal["reduced", "published"], typer.Option(help="what the five metrics try on each input")
+    ] = "reduced",
     device: Device = "auto",
     seed: Seed = 0,
     *,
@@ -157,10 +163,14 @@ def screen(
         "normalize": normalize,
         "input_size": input_size,
         "seed": seed,
+        "screen": {"detector": detector, "grid": grid},
     }
     if out is not None:
         deliver.check(out, model)
     request = _request(model, samples, given, device, None, None)
+    if detector == "five_metrics":
+        each = request.options.screen.five_metrics.forwards
+        typer.echo(f"{each:,} forward passes for each input and each clean image that calibrates", err=True)
     with Bars(Console(stderr=True)) as bars:
         found = run_screen(request, suspects, bars)
     if out is not None:

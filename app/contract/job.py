@@ -67,6 +67,7 @@ class Stage(StrEnum):
 
     LOAD = "load"
     UNLEARN = "unlearn"
+    MISLABEL = "mislabel"
     SCORE = "score"
     PERTURB = "perturb"
     RECOVER = "recover"

@@ -141,6 +141,58 @@ class EvidenceOptions(Frozen):
     )
 
 
+class ExpertOptions(Frozen):
+    """Backdoor experts: copies that are taught wrong labels until they have lost the clean task (BaDExpert §3.2)."""
+
+    lr: float = Field(
+        2e-4, gt=0, le=1
+    )  # Adam's; official 1e-4, for ResNet-18 and labels that are moved by one
+    batch_size: int = Field(64, ge=1, le=4096)
+    max_epochs: int = Field(40, ge=1, le=500)  # official: one, on 2,000 images
+    stop_accuracy: float = Field(0.20, ge=0, lt=1)  # official
+    augment: bool = True
+
+
+class Grid(Frozen):
+    """What the five metrics try on one input."""
+
+    boxes: tuple[float, ...] = Field(description="sides of the exchanged centre, as shares of the image's")
+    noises: tuple[float, ...] = Field(description="standard deviations, of pixels in [0, 1]")
+    partners: int = Field(ge=1, description="clean images that parts are exchanged with")
+    draws: int = Field(ge=1, description="of noise, at each strength")
+
+    @property
+    def forwards(self) -> int:
+        """What one input costs, in images that the model is asked about."""
+        return 1 + 2 * len(self.boxes) * self.partners + len(self.noises) * self.draws
+
+
+PUBLISHED = Grid(  # official repository, rob_sens_check.py
+    boxes=(0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.9),
+    noises=(0.001, 0.003, 0.005, 0.007, 0.01, 0.03, 0.05, 0.07, 0.1, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0),
+    partners=30,
+    draws=30,
+)
+REDUCED = Grid(
+    boxes=(0.2, 0.35, 0.5, 0.65, 0.8, 0.9), noises=(0.01, 0.03, 0.1, 0.3, 0.5, 1.0), partners=10, draws=5
+)
+
+
+class ScreenOptions(Frozen):
+    """Backdoor sample detection: how inputs are scored."""
+
+    detector: Literal["margin", "five_metrics"] = Field(
+        "margin", description="margin: of unlearned models and experts; five_metrics: from labels alone"
+    )
+    grid: Literal["reduced", "published"] = Field("reduced", description="of the five metrics")
+    expert: ExpertOptions = ExpertOptions()
+
+    @property
+    def five_metrics(self) -> Grid:
+        """What the five metrics try."""
+        return PUBLISHED if self.grid == "published" else REDUCED
+
+
 class SanitizeOptions(Frozen):
     """Everything a sanitize job can be told."""
 
@@ -158,6 +210,7 @@ class SanitizeOptions(Frozen):
     relearn: RelearnOptions = RelearnOptions()
     prune: PruneOptions = PruneOptions()
     evidence: EvidenceOptions = EvidenceOptions()
+    screen: ScreenOptions = ScreenOptions()
 
     @model_validator(mode="before")
     @classmethod

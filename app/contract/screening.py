@@ -24,7 +24,7 @@ class Scored(Frozen):
 
     name: str = Field(description="path in the folder or archive, or place in an .npz")
     said: int = Field(description="class that the model gives it")
-    score: float = Field(description="margin by which unlearned models still say so; large: suspicious")
+    score: float = Field(description="large: suspicious; what it measures is said by `detector`")
     p_value: float = Field(gt=0, le=1, description="how often a clean image scores at least as high")
 
 
@@ -48,6 +48,12 @@ class Screening(Frozen):
     model: ModelFacts
     samples: SampleFacts
     suspects: Suspects
+    detector: Literal["margin", "five_metrics"] = Field(
+        "margin",
+        description="margin: by how much unlearned models and backdoor experts still say what the model says, in "
+        "spreads; five_metrics: how unlike those of clean images the answers to mixed and noisy copies are",
+    )
+    forwards: int = Field(description="images that a model is asked about for each input")
     decisions: tuple[Decision, ...]
     scored: tuple[Scored, ...] = Field(description="most suspicious first")
     calibrated_on: int = Field(description="clean images that fitted nothing")

@@ -16,6 +16,20 @@ LIMITS = (
 )
 
 
+MEASURED = {
+    "margin": "Score: by how much models that lost the clean task, by unlearning and by wrong labels, still give the "
+    "input its class.",
+    "five_metrics": "Score: how unlike clean images the input behaves when parts of it are exchanged with clean images "
+    "and noise is added; the model was asked for classes alone.",
+}
+
+
+def measured(screening: Screening) -> str:
+    """What the scores measure, and what one costs."""
+    each = count(screening.forwards)
+    return f"{MEASURED[screening.detector]} Each input costs {each} forward passes."
+
+
 def more_than_chance(screening: Screening) -> bool:
     """Whether so many inputs were flagged that they would hardly all be clean."""
     return any(decision.chance < UNLIKELY for decision in screening.decisions)

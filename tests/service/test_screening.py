@@ -14,6 +14,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.contract.confinement import Level
+from app.contract.options import REDUCED
 from app.contract.screening import Screening
 from tests.conftest import BACKDOORED, SAMPLES, TRIGGERED
 from tests.service.conftest import Server, digest, few_samples
@@ -37,10 +38,12 @@ def divided() -> tuple[bytes, bytes]:
     return samples.getvalue(), suspects.getvalue()
 
 
-def create(client: httpx2.Client, suspects: bytes, options: str) -> dict[str, Any]:
+def create(
+    client: httpx2.Client, suspects: bytes, options: str, samples: bytes | None = None
+) -> dict[str, Any]:
     files = {
         "model": (BACKDOORED.name, BACKDOORED.read_bytes()),
-        "samples": ("clean.npz", divided()[0]),
+        "samples": ("clean.npz", samples or divided()[0]),
         "suspects": ("suspects.npz", suspects),
     }
     answer = client.post("/v1/jobs", files=files, data={"kind": "screen", "options": options})
@@ -120,6 +123,17 @@ def test_the_ledger_counts_it_as_any_job(client: httpx2.Client, screened: dict[s
     assert told["sanitizer_stage_jobs", "score"] >= 1
     usage = client.get("/v1/usage").json()
     assert usage["bytes"] >= sum(item["size"] for item in (*screened["inputs"], *screened["outputs"]))
+
+
+def test_five_metrics_work_in_the_cage(server: Server, client: httpx2.Client) -> None:
+    suspects = BytesIO()
+    np.savez(suspects, images=np.load(TRIGGERED)["images"][:2])
+    options = '{"screen": {"detector": "five_metrics"}}'
+    job = server.ended(client, create(client, suspects.getvalue(), options, few_samples())["id"])
+    assert (job["state"], job["problem"]) == ("succeeded", None)
+    report = Screening.model_validate_json(client.get(f"/v1/jobs/{job['id']}/report").content)
+    assert (report.detector, report.forwards, len(report.scored)) == ("five_metrics", REDUCED.forwards, 2)
+    assert report.environment.confinement.level is Level.FULL
 
 
 def test_by_digest_again_and_away(server: Server, client: httpx2.Client) -> None:

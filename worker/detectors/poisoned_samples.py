@@ -1,9 +1,9 @@
 """Backdoor sample detection: the inputs that a model decides by something that outlives the clean task.
 
 RNP names the task and ships no code for it (Li et al., ICML 2023, §4.4). An unlearned model has lost the clean task and
-kept the backdoor. So where it still says what the suspect says, by a wide margin, the answer did not come from the
-clean task. The margin and not the probability, since the probability saturates: clean images of the target class
-and triggered ones both reach 1.
+kept the backdoor, and so has a backdoor expert (see `expert`). So where they still say what the suspect says, by a wide
+margin, the answer did not come from the clean task. The margin and not the probability, since the probability
+saturates: clean images of the target class and triggered ones both reach 1.
 
 What is far is read off held-out clean images (Vovk et al., conformal prediction): a bound that a new clean image
 passes with at most the stated rate, whatever the distribution. Knows tensors; knows nothing of files or jobs.
@@ -11,11 +11,14 @@ passes with at most the stated rate, whatever the distribution. Knows tensors; k
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from worker.classifier import Classifier
+
+LEAST_SPREAD = 1e-6  # of margins that are the same for every image
 
 
 def margins(suspect: Classifier, unlearned: Sequence[nn.Module], images: Tensor) -> tuple[Tensor, Tensor]:
@@ -27,6 +30,29 @@ def margins(suspect: Classifier, unlearned: Sequence[nn.Module], images: Tensor)
     return said, torch.stack([_margin(suspect.with_module(m).logits(images), said) for m in unlearned]).mean(
         0
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Models that lost the clean task in one way, and how much their margins vary among images that taught them."""
+
+    modules: tuple[nn.Module, ...]
+    spread: float
+
+
+def family(suspect: Classifier, modules: Sequence[nn.Module], taught: Tensor) -> Family:
+    """`taught`: the uint8 images (n, c, h, w) that the clean task was lost on; they calibrate nothing else."""
+    _, found = margins(suspect, modules, taught)
+    return Family(tuple(modules), max(float(found.std(correction=0)), LEAST_SPREAD))
+
+
+def agreement(suspect: Classifier, families: Sequence[Family], images: Tensor) -> tuple[Tensor, Tensor]:
+    """What the suspect says of uint8 images, int64 (n,), and the sum of the families' margins in spreads, (n,)."""
+    said, total = torch.zeros(0), torch.zeros(len(images))
+    for one in families:
+        said, found = margins(suspect, one.modules, images)
+        total = total + found / one.spread
+    return said, total
 
 
 def bound(clean: Tensor, rate: float) -> float:

@@ -16,9 +16,9 @@ FORMS = 2  # of perturbation
 LONGEST = 0.99  # a job is whole when the ledger says so
 SETS = 2  # of images that are scored: clean ones and suspects
 WALKED = {
-    JobKind.SANITIZE: set(Stage) - {Stage.SCORE},
+    JobKind.SANITIZE: set(Stage) - {Stage.MISLABEL, Stage.SCORE},
     JobKind.DETECT: {Stage.LOAD, Stage.UNLEARN, Stage.PERTURB, Stage.WRITE},
-    JobKind.SCREEN: {Stage.LOAD, Stage.UNLEARN, Stage.SCORE, Stage.WRITE},
+    JobKind.SCREEN: {Stage.LOAD, Stage.UNLEARN, Stage.MISLABEL, Stage.SCORE, Stage.WRITE},
 }
 DEFAULT = SanitizeOptions()
 

@@ -33,6 +33,7 @@ def build(report: Report, *decisions: Decision, name: str = "a.png", n: int = 20
         suspects=Suspects(name=f"of {name}", digest=report.model.digest, n=n),
         decisions=decisions or (FEW, decision(50, 1e-9)),
         scored=tuple(scored),
+        forwards=7,
         calibrated_on=90,
         unlearning=report.unlearning,
         options=report.options,

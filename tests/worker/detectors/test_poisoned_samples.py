@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from worker.classifier import Classifier
-from worker.detectors.poisoned_samples import bound, chance, margins, p_values
+from worker.detectors.poisoned_samples import agreement, bound, chance, family, margins, p_values
 from worker.device import Placement
 
 
@@ -63,3 +63,17 @@ def test_the_chance_of_many_flags_is_that_of_drawing_them() -> None:
 def test_p_values_count_the_image_itself() -> None:
     clean = torch.tensor([1.0, 2.0, 3.0])
     assert p_values(torch.tensor([9.0, 2.0, 0.0]), clean).tolist() == [0.25, 0.75, 1.0]
+
+
+def test_families_count_alike_however_wide_their_margins_are() -> None:
+    still = torch.zeros(1, 1, 1, 1)
+    suspect = Classifier(
+        Says([[5.0, 0, 0], [0, 5.0, 0]]), 3, still, still + 1 / 255, Placement(torch.device("cpu"))
+    )
+    images = torch.tensor([0, 1], dtype=torch.uint8).view(2, 1, 1, 1)
+    narrow, wide = Says([[1.0, 2.0, 0], [0, 4.0, 3.0]]), Says([[100.0, 200.0, 0], [0, 400.0, 300.0]])
+    families = [family(suspect, [module], images) for module in (narrow, wide)]
+    assert [one.spread for one in families] == [pytest.approx(1.0), pytest.approx(100.0)]
+    said, scores = agreement(suspect, families, images)
+    assert said.tolist() == [0, 1]
+    assert scores.tolist() == [pytest.approx(-2.0), pytest.approx(2.0)]

@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from app.contract.options import REDUCED
 from app.contract.screening import Screening
 from tests.worker.pipelines.test_checkpoints import InFile
 from tests.worker.pipelines.test_pipeline import EXAMPLES, asked
@@ -30,7 +32,7 @@ def test_a_second_attempt_unlearns_nothing_and_says_the_same(tmp_path: Path) -> 
     resumed = screen(untriggered(), SUSPECTS, checkpoints=second)
     assert (len(first.kept), len(second.kept)) == (1, 0)
     assert facts(whole) == facts(resumed)
-    assert set(whole.report.timings) == {"load_s", "unlearn_s", "score_s", "total_s"}
+    assert set(whole.report.timings) == {"load_s", "unlearn_s", "mislabel_s", "score_s", "total_s"}
 
 
 def sheet_size(images: Tensor) -> tuple[int, int]:
@@ -47,3 +49,20 @@ def test_a_sheet_shows_small_images_as_they_are_and_large_ones_smaller() -> None
     assert sheet_size(small) == (SHEET * 17, SHEET * 33)
     assert sheet_size(large) == (SHEET * (SIDE // 2 + 1), 2 * (SIDE + 1))
     assert contact_sheet(torch.zeros(9, 4, 8, 8, dtype=torch.uint8)) == b""
+
+
+def test_five_metrics_ask_for_labels_and_unlearn_nothing(tmp_path: Path) -> None:
+    """A tenth of the example's images; how well it ranks is measured in `benchmarks/`."""
+    every = np.load(EXAMPLES / "clean-500.npz")
+    few = np.concatenate([np.flatnonzero(every["labels"] == k)[:8] for k in range(10)])
+    np.savez(tmp_path / "clean.npz", images=every["images"][few], labels=every["labels"][few])
+    np.savez(tmp_path / "suspects.npz", images=np.load(SUSPECTS)["images"][:3])
+    given = asked(screen={"detector": "five_metrics"})
+    request = Request(given.model, tmp_path / "clean.npz", given.options, given.placement)
+    report = screen(request, tmp_path / "suspects.npz").report
+    assert (report.detector, report.forwards) == ("five_metrics", REDUCED.forwards)
+    assert (report.unlearning, report.skipped) == ((), ())
+    assert set(report.timings) == {"load_s", "score_s", "total_s"}
+    assert report.calibrated_on == 64
+    assert [d.bound is None for d in report.decisions] == [True, False], "64 images promise 5 %, and not 1 %"
+    assert {scored.said for scored in report.scored} == {7}

@@ -1,0 +1,128 @@
+"""Two ways to score inputs: by models that lost the clean task, and from the suspect's labels alone.
+
+Either gives the scores of the suspects and those of clean images that taught nothing, which say what is far.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from app.contract.job import Stage
+from app.contract.options import SanitizeOptions
+from app.errors import SamplesError
+from worker.classifier import Classifier
+from worker.detectors.expert import mislabel
+from worker.detectors.poisoned_samples import agreement, family
+from worker.pipelines.checkpoints import Checkpoints, fallen_once
+from worker.pipelines.clock import Clock
+from worker.pipelines.fall import Fallen
+from worker.pipelines.inputs import Loaded
+from worker.progress import Progress
+from worker.samples.interface import CleanSplit
+
+PORTION = 256  # images between two signs of life
+FEW = 4  # where one image costs hundreds of forward passes
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """`said` int64 (n,) and `suspects` (n,), of the inputs in question; `clean` (m,). Large: suspicious."""
+
+    said: Tensor
+    suspects: Tensor
+    clean: Tensor
+    forwards: int  # that one input costs
+    fallen: Fallen | None = None
+
+
+def by_margin(
+    loaded: Loaded,
+    suspects: Tensor,
+    options: SanitizeOptions,
+    clock: Clock,
+    progress: Progress,
+    checkpoints: Checkpoints,
+) -> Scores:
+    """By how much unlearned models and backdoor experts still say what the suspect says."""
+    suspect, fit = loaded.suspect, loaded.parts.fit
+    with clock.stage(Stage.UNLEARN):
+        fallen = fallen_once(suspect, fit, options, progress, checkpoints)
+    with clock.stage(Stage.MISLABEL):
+        seeds = range(options.seed, options.seed + options.evidence.seeds)
+        experts = [mislabel(suspect, fit, options.screen.expert, seed, progress) for seed in seeds]
+    unlearned = [run.module for run in fallen.runs]
+    families = [family(suspect, modules, fit.images) for modules in (unlearned, experts)]
+
+    def score(images: Tensor) -> tuple[Tensor, Tensor]:
+        return agreement(suspect, families, images)
+
+    with clock.stage(Stage.SCORE):
+        _, clean = _in_portions(score, _held(loaded.parts), PORTION, progress)
+        said, scores = _in_portions(score, suspects, PORTION, progress)
+    return Scores(said, scores, clean, forwards=1 + len(unlearned) + len(experts), fallen=fallen)
+
+
+def by_labels(
+    loaded: Loaded, suspects: Tensor, options: SanitizeOptions, clock: Clock, progress: Progress
+) -> Scores:
+    """The five metrics; the suspect is asked for nothing but classes. Raises `SamplesError` on too few clean ones."""
+    # Here and not above, because it loads scikit-learn, which few jobs need.
+    from worker.detectors.five_metrics import FEWEST, curves, learn
+
+    held = _held(loaded.parts)
+    if len(held) < FEWEST:
+        raise SamplesError(
+            f"{len(held)} clean images are left to say what is far; the five metrics need at least {FEWEST}.",
+            code="samples.too_few",
+            remedy="Give more clean images.",
+        )
+    suspect, grid = loaded.suspect, options.screen.five_metrics
+    draw = torch.Generator().manual_seed(options.seed)
+    partners = loaded.parts.fit.take(torch.randperm(len(loaded.parts.fit), generator=draw)[: grid.partners])
+
+    def measure(images: Tensor) -> tuple[Tensor, Tensor]:
+        found = curves(
+            lambda pixels: _classes(suspect, pixels),
+            suspect.pixels(images).cpu(),
+            partners,
+            grid,
+            options.seed,
+        )
+        return suspect.predictions(images), torch.from_numpy(found)
+
+    with clock.stage(Stage.SCORE):
+        _, known = _in_portions(measure, held, FEW, progress)
+        said, found = _in_portions(measure, suspects, FEW, progress)
+        novelty = learn(known.numpy())
+        clean, scores = novelty.of_the_known(), novelty.scores(found.numpy())
+    return Scores(said, torch.from_numpy(scores), torch.from_numpy(clean), grid.forwards)
+
+
+def _held(parts: CleanSplit) -> Tensor:
+    """The clean images that taught nothing."""
+    return torch.cat([parts.select.images, parts.report.images])
+
+
+def _in_portions(
+    score: Callable[[Tensor], tuple[Tensor, Tensor]], images: Tensor, size: int, progress: Progress
+) -> tuple[Tensor, Tensor]:
+    """What is said of each image, and its score; a sign of life for each portion."""
+    found, done = [], 0
+    for portion in images.split(size):
+        found.append(score(portion))
+        done += len(portion)
+        progress.step(Stage.SCORE, done, len(images))
+    said, scores = zip(*found, strict=True)
+    return torch.cat(said), torch.cat(scores)
+
+
+@torch.no_grad()
+def _classes(suspect: Classifier, pixels: Tensor) -> Tensor:
+    """Of float pixels, which may lie outside [0, 1]: int64 (n,)."""
+    answers = []
+    for part in pixels.split(PORTION):
+        with suspect.placement.autocast():
+            answers.append(suspect.module(suspect.standardise(part.to(suspect.placement.device))).argmax(1))
+    return torch.cat(answers).cpu()
