@@ -95,13 +95,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of cifar10-test.zip")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument(
+        "--weights", type=Path, nargs="+", default=[], help="folders of cards, instead of the zoo"
+    )
     parser.add_argument("--models", nargs="+", help="names of cards; all when left out")
     parser.add_argument("--defences", nargs="+", choices=DEFENCES, default=list(DEFENCES))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--per-class", type=int, nargs="+", default=[50])
     parser.add_argument("--workers", type=int, default=1)
     args = parser.parse_args()
-    chosen = [s for s in subjects() if not args.models or s.name in args.models]
+    chosen = [s for s in subjects(*args.weights) if not args.models or s.name in args.models]
     done = (
         {json.loads(text)["key"] for text in args.out.read_text().splitlines()}
         if args.out.exists()

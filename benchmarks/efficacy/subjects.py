@@ -40,10 +40,10 @@ class Exam:
     wanted: Tensor
 
 
-def subjects() -> list[Subject]:
-    """Every model that has a card, by name."""
+def subjects(*folders: Path) -> list[Subject]:
+    """Every model that has a card in the folders, or in the zoo when none is named, by folder and name."""
     found = []
-    for path in sorted(WEIGHTS.glob("*.json")):
+    for path in (path for folder in folders or (WEIGHTS,) for path in sorted(folder.glob("*.json"))):
         card = json.loads(path.read_text())
         planted = card["planted"] or {"attack": None, "target": None}
         weights = path.with_suffix(".safetensors")

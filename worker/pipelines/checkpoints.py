@@ -19,9 +19,9 @@ from app.contract.frozen import Frozen
 from app.contract.options import SanitizeOptions
 from app.contract.report import Epoch
 from worker.classifier import Classifier
+from worker.detectors.target_label import label_shift, strongest
 from worker.pipelines.fall import Fallen, fall
 from worker.progress import Progress
-from worker.repair.evidence import label_shift
 from worker.rnp.unlearn import Unlearned
 from worker.samples.interface import SampleSet
 
@@ -80,6 +80,7 @@ class Story(Frozen):
     options: SanitizeOptions
     before: Epoch
     runs: tuple[Run, ...]
+    movement: tuple[float, ...] | None  # of each row of the last layer
 
 
 def write(path: Path, fallen: Fallen, options: SanitizeOptions) -> None:
@@ -89,6 +90,7 @@ def write(path: Path, fallen: Fallen, options: SanitizeOptions) -> None:
         options=options,
         before=fallen.before,
         runs=tuple(Run(epochs=run.epochs, reached=run.reached) for run in fallen.runs),
+        movement=fallen.movement.per_class if fallen.movement else None,
     )
     tensors = {
         f"{place}.{name}": tensor.detach().cpu().contiguous().clone()
@@ -124,7 +126,8 @@ def read(path: Path, suspect: Classifier, options: SanitizeOptions) -> Fallen | 
             torch.cuda.set_rng_state(tensors[CUDA])
     except (OSError, SafetensorError, ValidationError, KeyError, RuntimeError, TypeError):
         return None
-    return Fallen(story.before, runs, label_shift(story.before, [run.epochs for run in runs]))
+    shift = label_shift(story.before, [run.epochs for run in runs])
+    return Fallen(story.before, runs, shift, strongest(story.movement) if story.movement else None)
 
 
 def _module(suspect: Classifier, tensors: dict[str, Tensor], prefix: str) -> torch.nn.Module:

@@ -12,13 +12,14 @@ from app.contract.job import Stage
 from app.contract.options import SanitizeOptions
 from worker.classifier import Classifier
 from worker.detectors.perturbation import Perturbation, relative_size, smallest
+from worker.detectors.target_label import Pull
 from worker.detectors.trigger import recover_perturbations
+from worker.detectors.verdict import judge
 from worker.pipelines.checkpoints import NOWHERE, Checkpoints, fallen_once
 from worker.pipelines.clock import Clock
 from worker.pipelines.fall import Fallen, fall
 from worker.progress import SILENT, As, Progress
-from worker.repair.evidence import LabelShift, Remaining
-from worker.repair.verdict import judge
+from worker.repair.evidence import Remaining
 from worker.samples.interface import CleanSplit, SampleSet
 from worker.statistics import proportion
 
@@ -110,7 +111,7 @@ def evidence_left(
     )
 
 
-def _most_suspected(num_classes: int, shift: LabelShift | None, limit: int) -> tuple[int, ...]:
+def _most_suspected(num_classes: int, shift: Pull | None, limit: int) -> tuple[int, ...]:
     """The classes that unlearning falls onto, up to `limit`; all of them where there are few."""
     classes = range(num_classes)
     if shift is None or num_classes <= limit:

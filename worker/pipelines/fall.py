@@ -1,13 +1,17 @@
 """The first witness: a model is unlearned, once for each seed, and it is seen where its predictions fall."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from torch import nn
 
 from app.contract.options import SanitizeOptions
 from app.contract.report import Epoch
 from app.errors import ModelError
 from worker.classifier import Classifier, label_shares
+from worker.detectors.target_label import Pull, head_movement, label_shift
 from worker.progress import Progress
-from worker.repair.evidence import LabelShift, label_shift
+from worker.repair.features import head
 from worker.rnp.unlearn import Unlearned, unlearn
 from worker.samples.interface import SampleSet
 
@@ -20,7 +24,8 @@ class Fallen:
 
     before: Epoch  # the model itself, measured like an epoch
     runs: tuple[Unlearned, ...]
-    shift: LabelShift | None
+    shift: Pull | None  # where the predictions went
+    movement: Pull | None  # which row of the last layer moved
 
 
 def fall(suspect: Classifier, fit: SampleSet, options: SanitizeOptions, progress: Progress) -> Fallen:
@@ -45,4 +50,14 @@ def fall(suspect: Classifier, fit: SampleSet, options: SanitizeOptions, progress
     )
     seeds = range(options.seed, options.seed + options.evidence.seeds)
     runs = tuple(unlearn(suspect, fit, options.unlearn, seed, progress) for seed in seeds)
-    return Fallen(before, runs, label_shift(before, [run.epochs for run in runs]))
+    movement = _movement(suspect, fit, [run.module for run in runs])
+    return Fallen(before, runs, label_shift(before, [run.epochs for run in runs]), movement)
+
+
+def _movement(suspect: Classifier, fit: SampleSet, unlearned: Sequence[nn.Module]) -> Pull | None:
+    """None where the last layer has no row of weights for each class."""
+    last = f"{head(suspect, fit.images[:1])}.weight"
+    rows, *moved = (dict(module.named_parameters()).get(last) for module in (suspect.module, *unlearned))
+    if rows is None or len(rows) != suspect.num_classes:
+        return None
+    return head_movement(rows.detach().cpu(), [other.detach().cpu() for other in moved if other is not None])

@@ -15,6 +15,7 @@ from app.contract.changes import Edits
 from app.contract.job import Stage
 from app.contract.options import SanitizeOptions
 from app.contract.report import Outcome, Report
+from worker.detectors.verdict import shows_evidence
 from worker.formats.interface import LoadedModel
 from worker.pipelines import measure, reporting
 from worker.pipelines.checkpoints import NOWHERE, Checkpoints
@@ -27,7 +28,6 @@ from worker.repair.edits import edits_of, replay
 from worker.repair.evidence import Remaining
 from worker.repair.operating_point import Considered, Rungs, choose
 from worker.repair.relearn import partway, relearn
-from worker.repair.verdict import shows_evidence
 from worker.rnp.masks import Filter, mean
 from worker.rnp.recover import recover
 

@@ -5,6 +5,7 @@ Either gives the scores of the suspects and those of clean images that taught no
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -84,7 +85,7 @@ def by_labels(
 
     def measure(images: Tensor) -> tuple[Tensor, Tensor]:
         found = curves(
-            lambda pixels: _classes(suspect, pixels),
+            partial(classes_of, suspect),
             suspect.pixels(images).cpu(),
             partners,
             grid,
@@ -119,7 +120,7 @@ def _in_portions(
 
 
 @torch.no_grad()
-def _classes(suspect: Classifier, pixels: Tensor) -> Tensor:
+def classes_of(suspect: Classifier, pixels: Tensor) -> Tensor:
     """Of float pixels, which may lie outside [0, 1]: int64 (n,)."""
     answers = []
     for part in pixels.split(PORTION):

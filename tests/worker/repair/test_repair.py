@@ -12,26 +12,19 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from app.contract.changes import Edits, Rewrite
-from app.contract.findings import VerdictLabel
-from app.contract.options import EvidenceOptions, PruneOptions
-from app.contract.report import Epoch
+from app.contract.options import PruneOptions
 from app.errors import ChangesError
 from worker.classifier import Classifier
 from worker.detectors.perturbation import Blend, Form, Perturbation
 from worker.device import Placement
 from worker.repair.edits import edits_of, replay
-from worker.repair.evidence import LabelShift, Remaining, label_shift
+from worker.repair.evidence import Remaining
 from worker.repair.operating_point import Rungs, choose
-from worker.repair.verdict import judge
 from worker.rnp.masks import Filter, FilterMasks
 from worker.samples.interface import SampleSet
 from worker.statistics import paired_change, proportion, worst_class
 
 bools = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60)
-
-
-def epoch(accuracy: float, shares: tuple[float, ...]) -> Epoch:
-    return Epoch(number=1, lr=0.1, loss=1, accuracy=accuracy, held_accuracy=accuracy, label_shares=shares)
 
 
 @given(bools)
@@ -51,42 +44,6 @@ def test_wilson_interval_of_a_known_case() -> None:
 def test_worst_class_ignores_classes_without_images() -> None:
     before, after = torch.tensor([True, True, True]), torch.tensor([True, False, True])
     assert worst_class(before, after, torch.tensor([0, 2, 2]), 5) == (2, -0.5)
-
-
-def test_all_lost_accuracy_into_one_class_is_a_shift_near_one() -> None:
-    before = epoch(0.9, (0.25, 0.25, 0.25, 0.25))
-    runs = [[epoch(0.85, (0.25, 0.25, 0.25, 0.25)), epoch(0.325, (0.085, 0.745, 0.085, 0.085))]]
-    shift = label_shift(before, runs)
-    assert shift is not None
-    assert shift.target_class == 1
-    assert shift.value == pytest.approx((0.745 - 0.25) / (0.9 - 0.325))
-
-
-def test_an_accuracy_that_never_fell_shows_nothing() -> None:
-    assert label_shift(epoch(0.9, (0.5, 0.5)), [[epoch(0.88, (0.5, 0.5))]]) is None
-
-
-@pytest.mark.parametrize(
-    ("shift", "size", "label", "targets"),
-    [
-        (1.1, 0.1, VerdictLabel.BACKDOORED, (1,)),
-        (1.1, 0.9, VerdictLabel.SUSPICIOUS, (1,)),
-        (0.3, 0.1, VerdictLabel.SUSPICIOUS, (1,)),
-        (0.3, 0.9, VerdictLabel.INCONCLUSIVE, ()),
-    ],
-)
-def test_two_witnesses_that_agree_make_a_model_backdoored_and_one_alone_suspicious(
-    shift: float, size: float, label: VerdictLabel, targets: tuple[int, ...]
-) -> None:
-    fallen = LabelShift(1, shift, (0.0, shift, 0.0))
-    verdict = judge(fallen, {0: 1.0, 1: size, 2: 1.1}, EvidenceOptions())
-    assert (verdict.label, verdict.target_classes) == (label, targets)
-
-
-def test_witnesses_that_name_different_classes_do_not_agree() -> None:
-    verdict = judge(LabelShift(1, 1.1, (0.0, 1.1, 0.0)), {0: 0.1, 1: 1.0, 2: 1.1}, EvidenceOptions())
-    assert verdict.label is VerdictLabel.SUSPICIOUS
-    assert verdict.target_classes == (0, 1)
 
 
 class Rows(nn.Module):

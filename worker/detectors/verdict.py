@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from app.contract.findings import Signal, Verdict, VerdictLabel
 from app.contract.options import EvidenceOptions
-from worker.repair.evidence import LabelShift
+from worker.detectors.target_label import Pull
 
 SHIFT = "label shift of the unlearned model"
 SIZE = "relative size of the smallest perturbation"
@@ -26,7 +26,7 @@ BECAUSE_BOTH = (
 )
 
 
-def judge(shift: LabelShift | None, sizes: Mapping[int, float], options: EvidenceOptions) -> Verdict:
+def judge(shift: Pull | None, sizes: Mapping[int, float], options: EvidenceOptions) -> Verdict:
     """What the label shift of the unlearned model and the relative sizes of perturbations say of the suspect."""
     signals = (*_shift_signal(shift, options), *_size_signal(sizes, options))
     if not signals:
@@ -50,7 +50,7 @@ def judge(shift: LabelShift | None, sizes: Mapping[int, float], options: Evidenc
     return Verdict(label=label, target_classes=targets, because=because, signals=signals)
 
 
-def _shift_signal(shift: LabelShift | None, options: EvidenceOptions) -> tuple[Signal, ...]:
+def _shift_signal(shift: Pull | None, options: EvidenceOptions) -> tuple[Signal, ...]:
     if shift is None:
         return ()
     return (
