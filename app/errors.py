@@ -28,6 +28,9 @@ Knows no HTTP framework, no tensor, no other module of ours.
 """
 
 from enum import IntEnum
+from typing import Self
+
+from pydantic import ValidationError
 
 
 class ExitCode(IntEnum):
@@ -217,6 +220,13 @@ class SettingsError(SanitizerError):
     code = "settings.invalid"
     exit_code = ExitCode.USAGE
     remedy = "Correct the environment variable or the option that is named, and start again."
+
+    @classmethod
+    def of(cls, prefix: str, error: ValidationError) -> Self:
+        """The first mistake, under the name of its variable."""
+        first = error.errors()[0]
+        name = prefix + "__".join(str(part) for part in first["loc"]).upper()
+        return cls(f"{name.rstrip('_')}: {first['msg'].removeprefix('Value error, ')}.")
 
 
 class SigningKeyError(SanitizerError):

@@ -5,6 +5,7 @@ Three URLs swap the parts, each alone: `SANITIZER_DATABASE_URL` (SQLite, Postgre
 """
 
 import os
+from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -15,9 +16,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from app.contract.artifact import ArtifactKind
 from app.contract.confinement import Level
 from app.contract.frozen import Frozen
+from app.contract.limits import PREFIX, InputLimits
 from app.errors import SettingsError
 
-PREFIX = "SANITIZER_"
 SIGNING_KEY = "SANITIZER_SIGNING_KEY"
 LOCALHOST = "localhost"
 DAY_S = 86400
@@ -128,6 +129,7 @@ class Settings(BaseSettings):
         description="the layers that must hold before a worker opens anything: full, reduced, none",
     )
     limits: Limits = Limits()
+    reading: InputLimits = Field(InputLimits(), description="what is read of an uploaded file at most")
     clocks: Clocks = Clocks()
 
     @field_validator("home")
@@ -210,19 +212,19 @@ def read_settings(**given: Any) -> Settings:  # noqa: ANN401 - whatever the comm
     try:
         return Settings(**given)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = PREFIX + "__".join(str(part) for part in first["loc"]).upper()
-        raise SettingsError(f"{name.rstrip('_')}: {first['msg'].removeprefix('Value error, ')}.") from error
+        raise SettingsError.of(PREFIX, error) from error
 
 
 def environment(settings: Settings) -> dict[str, str]:
     """The variables from which another process reads these very settings."""
-    stated = settings.model_dump(mode="json", exclude_unset=True, exclude_none=True)
+    return _variables(PREFIX, settings.model_dump(mode="json", exclude_unset=True, exclude_none=True))
+
+
+def _variables(prefix: str, stated: Mapping[str, Any]) -> dict[str, str]:
     variables: dict[str, str] = {}
     for name, value in stated.items():
-        nested = value.items() if isinstance(value, dict) else [("", value)]
-        for inner, leaf in nested:
-            variables["__".join(filter(None, (PREFIX + name.upper(), inner.upper())))] = str(leaf)
+        variable = prefix + name.upper()
+        variables |= _variables(f"{variable}__", value) if isinstance(value, dict) else {variable: str(value)}
     return variables
 
 

@@ -13,6 +13,7 @@ from app.api.problems import HttpProblem
 from app.contract.artifact import Artifact, ArtifactKind, Named
 from app.contract.capabilities import CAPABILITIES, Capabilities
 from app.contract.job import Inputs, Job, JobKind, JobRequest, JobState, Stage
+from app.contract.limits import InputLimits
 from app.contract.options import SanitizeOptions
 from app.contract.tenant import NEWCOMER, TenantUsage
 from app.contract.upload import Part, Upload, UploadRequest
@@ -78,6 +79,7 @@ ANSWERS: dict[str, BaseModel] = {
     TenantUsage.__name__: TenantUsage(id="acme", quota=NEWCOMER, queued=1, running=1, bytes=len(FILE)),
     Capabilities.__name__: CAPABILITIES,
     Published.__name__: Published(
+        reading=InputLimits(),
         **dict(Limits()),
         stall_s=CLOCKS.stall_s,
         deadline_s=CLOCKS.deadline_s,

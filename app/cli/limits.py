@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from app.contract.limits import LIMITS
+from app.contract.limits import input_limits
 
 commands = typer.Typer()
 
@@ -15,9 +15,9 @@ def limits(
 ) -> None:
     """Print the limits of model files and samples."""
     if as_json_only:
-        typer.echo(LIMITS.model_dump_json(indent=2))
+        typer.echo(input_limits().model_dump_json(indent=2))
         return
-    for kind, group in LIMITS:
+    for kind, group in input_limits():
         for name, field in type(group).model_fields.items():
             typer.echo(
                 f"{kind + '.' + name:27} {getattr(group, name):>18,}  {field.description or ''}".rstrip()

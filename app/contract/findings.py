@@ -22,14 +22,17 @@ class Signal(Frozen):
 
     name: str
     value: float
-    threshold: float
+    threshold: float | None = Field(description="None: no value can be evidence, the null is too small")
     fires_when: Literal["above", "below"]
     null: str = Field(description="what the threshold was calibrated on, and how many models that was")
+    null_values: tuple[float, ...] = Field((), description="of those models, least suspicious first")
     target_class: int | None = None
 
     @property
     def fires(self) -> bool:
         """Whether the value lies beyond the threshold."""
+        if self.threshold is None:
+            return False
         return self.value > self.threshold if self.fires_when == "above" else self.value < self.threshold
 
 
@@ -46,4 +49,10 @@ class Verdict(Frozen):
     label: VerdictLabel
     target_classes: tuple[int, ...] = ()
     because: str
+    false_alarms: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="rate at which clean nets look at least as suspicious; None: not calibrated",
+    )
     signals: tuple[Signal, ...] = ()

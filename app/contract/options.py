@@ -129,9 +129,29 @@ class EvidenceOptions(Frozen):
     """What counts as evidence, before a repair and after it."""
 
     seeds: int = Field(3, ge=1, le=50, description="unlearnings that are averaged; one alone is too noisy")
-    label_shift: float = Field(0.8, gt=0, le=2, description="of the unlearned model; evidence above it")
+    false_alarms: float = Field(
+        0.05, gt=0, lt=1, description="rate among clean nets at which a model is called backdoored"
+    )
+    suspicion: float = Field(
+        0.1,
+        gt=0,
+        lt=1,
+        description="rate among clean nets at which a model is called suspicious, and repaired",
+    )
+    clears: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="share of clean nets that must look as suspicious for a model to be called clean",
+    )
+    label_shift: float = Field(
+        0.8, gt=0, le=2, description="of a repaired model when it is unlearned; evidence above it"
+    )
     relative_size: float = Field(
-        0.5, gt=0, le=1, description="of the smallest perturbation, beside other classes; evidence below it"
+        0.5,
+        gt=0,
+        le=1,
+        description="of a repaired model's smallest perturbation; evidence below it",
     )
     success: float = Field(
         0.05,

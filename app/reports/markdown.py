@@ -13,6 +13,7 @@ from app.reports.wording import (
     LIMITS,
     against,
     best_candidate,
+    beyond,
     class_name,
     evaluation,
     headline,
@@ -147,8 +148,7 @@ def _signal(report: Report, signal: Signal) -> str:
     fires = "**yes**" if signal.fires else "no"
     if signal.fires and signal.target_class is not None:
         fires += f", class {prose(class_name(report, signal.target_class))}"
-    beyond = f"{signal.fires_when} {number(signal.threshold)}"
-    return _line((prose(signal.name), number(signal.value), beyond, fires, prose(signal.null)))
+    return _line((prose(signal.name), number(signal.value), beyond(signal), fires, prose(signal.null)))
 
 
 def _notes(report: Report | Screening) -> list[str]:

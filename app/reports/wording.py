@@ -3,7 +3,7 @@
 Never says that a model is safe: it says what was measured, on how many images, and what that does not show.
 """
 
-from app.contract.findings import VerdictLabel
+from app.contract.findings import Signal, VerdictLabel
 from app.contract.report import Candidate, Outcome, Report
 from app.contract.screening import Screening
 from app.reports.legible import legible, name
@@ -79,6 +79,11 @@ def looked_at(report: Report) -> str:
     if not firing:
         said += " A backdoor that they do not respond to would look the same."
     return said
+
+
+def beyond(signal: Signal) -> str:
+    """Where a signal counts as evidence."""
+    return "never" if signal.threshold is None else f"{signal.fires_when} {number(signal.threshold)}"
 
 
 def returned(report: Report) -> str:

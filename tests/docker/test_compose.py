@@ -190,7 +190,7 @@ def no_tensors(tmp_path: Path) -> str:
     """A folder that makes Python as poor as that of the api's image."""
     folder = tmp_path / "absent"
     folder.mkdir()
-    for name in ("torch", "torchvision", "numpy", "PIL", "safetensors", "timm"):
+    for name in ("torch", "torchvision", "numpy", "sklearn", "PIL", "safetensors", "timm"):
         (folder / f"{name}.py").write_text(f"raise ModuleNotFoundError('not installed', name={name!r})\n")
     return str(folder)
 

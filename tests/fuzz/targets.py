@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from app.contract.limits import LIMITS
+from app.contract.limits import input_limits
 from app.errors import SanitizerError
 from tests.hostile import archives, checkpoints, headers, pixels
 from tests.hostile.interface import Kind
@@ -90,7 +90,9 @@ def models(data: bytes) -> None:
             stored = read_stored(source)
         except SanitizerError:
             return
-        assert sum(tensor.nbytes for tensor in stored.tensors.values()) <= LIMITS.model.shared * len(data)
+        assert sum(tensor.nbytes for tensor in stored.tensors.values()) <= input_limits().model.shared * len(
+            data
+        )
         write_stored(stored, stored.tensors, target)
         assert target.read_bytes() == data
 

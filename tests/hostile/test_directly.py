@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from app.contract.limits import LIMITS
+from app.contract.limits import input_limits
 from tests.hostile.checkpoints import WEIGHTS
 from tests.hostile.interface import ACCEPTED, Kind, Row
 from tests.hostile.reading import read
@@ -50,7 +50,7 @@ def test_the_corpus_is_as_large_as_promised() -> None:
     numbers = [row.number for row in rows()]
     assert len(numbers) == len(set(numbers)) >= 80
     assert all(row.answers for row in rows())
-    assert LIMITS.model.members < 65_535
+    assert input_limits().model.members < 65_535
 
 
 def test_the_page_shows_the_corpus() -> None:

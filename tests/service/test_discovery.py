@@ -16,7 +16,7 @@ from tests.service.conftest import Server
 # The shortest way to a refused repair: everything fires, and no repair may cost anything.
 REFUSED = {
     "unlearn": {"max_epochs": 12},
-    "evidence": {"seeds": 1, "label_shift": 0.01},
+    "evidence": {"seeds": 1, "suspicion": 0.99, "label_shift": 0.01},
     "perturbation": {"steps": 1},
     "recover": {"epochs": 1},
     "relearn": {"steps": 0},

@@ -14,7 +14,7 @@ from tests.service.conftest import SHORT, Server, until
 from tests.service.tally import TALLY
 
 SLOW = (  # a rate at which no accuracy ever falls, so that all epochs are run on every machine
-    f'{{"unlearn": {{"max_epochs": 15, "lr": 1e-9}}, "evidence": {{"seeds": 1, "label_shift": 2}}, {SHORT}}}'
+    f'{{"unlearn": {{"max_epochs": 15, "lr": 1e-9}}, "evidence": {{"seeds": 1}}, {SHORT}}}'
 )
 ENDLESS = SLOW.replace("15", "500")
 CHILD = "worker.cage.child"

@@ -97,3 +97,13 @@ def test_options_that_lie_are_refused_before_anything_is_stored(serving: Server)
             assert answer.status_code in (400, 413, 422), data[:100]
             assert answer.json()["remedy"]
         assert len(client.get("/v1/jobs", params={"page_size": 1000}).json()["jobs"]) == count
+
+
+def test_a_limit_of_reading_reaches_the_child_that_reads(own_server: Server) -> None:
+    own_server.variables["READING__SAMPLES__IMAGES"] = "7"
+    own_server.start()
+    with httpx2.Client(base_url=own_server.url, timeout=60) as client:
+        assert client.get("/v1/limits").json()["reading"]["samples"]["images"] == 7
+        job = own_server.ended(client, own_server.create(client)["id"])
+    assert (job["state"], job["problem"]["code"]) == ("failed", "samples.too_many")
+    assert "7 images" in job["problem"]["detail"]

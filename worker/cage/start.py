@@ -16,6 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import IO
 
+from app.contract.limits import READING
 from worker.cage.policy import Limits, Policy
 
 DOOR = ("-I", "-B", "-m", "worker.cage.door")
@@ -85,7 +86,9 @@ def environment(folder: Path) -> dict[str, str]:
         "TMPDIR": str(folder),
         "TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1",
     }
-    return {name: os.environ[name] for name in KEPT if name in os.environ} | ours
+    return {
+        name: value for name, value in os.environ.items() if name in KEPT or name.startswith(READING)
+    } | ours
 
 
 class Watch:

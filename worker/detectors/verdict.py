@@ -1,86 +1,152 @@
-"""The verdict: what two independent witnesses say of the suspect.
+"""The verdict: what the witnesses say of a suspect together, beside what they say of clean nets.
 
-One witness whose null is a handful of nets makes a model suspicious; two that name the same class make it backdoored.
-None of them can clear a model, so this never says `clean` until the null is calibrated.
+Three witnesses, none of which ever sees a triggered sample: where predictions go in unlearning, which row of the last
+layer moves, and how small a perturbation leads into a class. Their words add up class by class (see `null`), and the
+largest sum is read beside those of clean nets: its p-value is the rate of false alarms that a line at this sum has.
+A model is called `clean` where it looks like the middle of the clean nets; that is no proof, and the report says so.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from statistics import median
+from typing import Literal
 
 from app.contract.findings import Signal, Verdict, VerdictLabel
 from app.contract.options import EvidenceOptions
+from worker.detectors.null import Null, Said, line_at, p_value, shipped
 from worker.detectors.target_label import Pull
 
 SHIFT = "label shift of the unlearned model"
+MOVEMENT = "movement of the last layer in unlearning"
 SIZE = "relative size of the smallest perturbation"
-NULL = (
-    "not calibrated: set between the clean and the backdoored CIFAR-10 nets that this project has trained; "
-    "no false-alarm rate can be stated"
-)
-BECAUSE_SHIFT = "When its clean task is unlearned, the model falls onto one class, as backdoored models do."
-BECAUSE_SIZE = (
-    "A perturbation much smaller than any other class needs turns images into one class, as a backdoor does."
-)
-BECAUSE_BOTH = (
-    "When its clean task is unlearned, the model falls onto one class, and a perturbation much smaller than other "
-    "classes need turns images into that very class."
-)
+TOGETHER = "all together"
+
+CLASSES = range(5, 21)  # that the null, of ten classes, is taken to speak for
+FEWEST_IMAGES = 100  # fitting; the null was made with 250
+LEAST = 1e-9  # whose logarithm is still a number
+
+NOTHING_HEARD = "No witness could be heard, so nothing is known about a backdoor."
 
 
-def judge(shift: Pull | None, sizes: Mapping[int, float], options: EvidenceOptions) -> Verdict:
-    """What the label shift of the unlearned model and the relative sizes of perturbations say of the suspect."""
-    signals = (*_shift_signal(shift, options), *_size_signal(sizes, options))
-    if not signals:
-        return Verdict(
-            label=VerdictLabel.INCONCLUSIVE,
-            because="Unlearning did not bring the clean accuracy down, so there is nothing to read from it.",
-        )
-    firing = [signal for signal in signals if signal.fires]
-    small = [k for k, size in sorted(sizes.items(), key=lambda item: item[1]) if size < options.relative_size]
-    fallen = [s.target_class for s in firing if s.name == SHIFT and s.target_class is not None]
-    targets = tuple(dict.fromkeys((*small, *fallen)))
-    if not firing:
-        return Verdict(
-            label=VerdictLabel.INCONCLUSIVE,
-            because="No evidence of a backdoor was found, but two signals cannot clear a model.",
-            signals=signals,
-        )
-    agreed = bool(set(small) & set(fallen))
-    because = BECAUSE_BOTH if agreed else BECAUSE_SIZE if small else BECAUSE_SHIFT
-    label = VerdictLabel.BACKDOORED if agreed else VerdictLabel.SUSPICIOUS
-    return Verdict(label=label, target_classes=targets, because=because, signals=signals)
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """What a witness's numbers mean: their place on a scale on which more is more suspicious, and the way back."""
+
+    rising: Callable[[float], float]
+    own: Callable[[float], float]
+    fires_when: Literal["above", "below"]
 
 
-def _shift_signal(shift: Pull | None, options: EvidenceOptions) -> tuple[Signal, ...]:
-    if shift is None:
-        return ()
-    return (
-        Signal(
-            name=SHIFT,
-            value=shift.value,
-            threshold=options.label_shift,
-            fires_when="above",
-            null=NULL,
-            target_class=shift.target_class,
-        ),
-    )
+UNITS = {
+    SHIFT: Unit(float, float, "above"),
+    MOVEMENT: Unit(lambda x: math.log(max(x, LEAST)), math.exp, "above"),
+    SIZE: Unit(lambda x: -math.log(max(x, LEAST)), lambda x: math.exp(-x), "below"),
+    TOGETHER: Unit(float, float, "above"),
+}
 
 
-def _size_signal(sizes: Mapping[int, float], options: EvidenceOptions) -> tuple[Signal, ...]:
-    if not sizes:
-        return ()
-    target = min(sizes, key=sizes.__getitem__)
-    return (
-        Signal(
-            name=SIZE,
-            value=sizes[target],
-            threshold=options.relative_size,
-            fires_when="below",
-            null=NULL,
-            target_class=target,
-        ),
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What the witnesses said of a suspect; None, or no classes, where one could not be heard."""
+
+    shift: Pull | None
+    movement: Pull | None
+    sizes: Mapping[int, float]  # relative, smallest form
+    num_classes: int
+    images: int  # that were fitted
+
+    @property
+    def said(self) -> Said:
+        """Each witness that was heard, on a scale on which more is more suspicious."""
+        words: dict[str, Mapping[int, float]] = {SIZE: self.sizes}
+        for name, pull in ((SHIFT, self.shift), (MOVEMENT, self.movement)):
+            words[name] = dict(enumerate(pull.per_class)) if pull else {}
+        return {
+            name: {k: UNITS[name].rising(word) for k, word in of_class.items()}
+            for name, of_class in words.items()
+            if of_class
+        }
+
+
+def null_of(said: Said) -> Null:
+    """The shipped null, of the witnesses that were heard."""
+    return Null(tuple(net.said for net in shipped())).of(said)
+
+
+def judge(heard: Heard, options: EvidenceOptions) -> Verdict:
+    """What is said of the suspect. See `EvidenceOptions` for the lines."""
+    said = heard.said
+    if not said:
+        return Verdict(label=VerdictLabel.INCONCLUSIVE, because=NOTHING_HEARD)
+    null = null_of(said)
+    scores, clean = null.scores(said), null.of_the_nets()
+    p = p_value(max(scores.values()), clean)
+    limits = _limits(heard, null, options)
+    label = _label(p, options, limited=bool(limits))
+    unusual = [k for k in scores if p_value(scores[k], clean) <= options.suspicion]
+    signals = [_signal(name, words, null.strongest(name), options) for name, words in said.items()]
+    return Verdict(
+        label=label,
+        target_classes=tuple(sorted(unusual, key=lambda k: -scores[k])),
+        because=_because(label, p, len(clean), limits),
+        signals=(*signals, _signal(TOGETHER, scores, clean, options)),
+        false_alarms=p,
     )
 
 
 def shows_evidence(verdict: Verdict) -> bool:
     """Whether there is something to repair."""
     return verdict.label in (VerdictLabel.SUSPICIOUS, VerdictLabel.BACKDOORED)
+
+
+def _label(p: float, options: EvidenceOptions, *, limited: bool) -> VerdictLabel:
+    if p <= options.false_alarms:
+        return VerdictLabel.SUSPICIOUS if limited else VerdictLabel.BACKDOORED
+    if p <= options.suspicion:
+        return VerdictLabel.SUSPICIOUS
+    if p >= options.clears and not limited:
+        return VerdictLabel.CLEAN
+    return VerdictLabel.INCONCLUSIVE
+
+
+def _limits(heard: Heard, null: Null, options: EvidenceOptions) -> str:
+    """Why the null does not speak for this suspect; empty where it does."""
+    if heard.num_classes not in CLASSES:
+        return f"the clean nets behind it have 10 classes, and this model {heard.num_classes}"
+    if heard.images < FEWEST_IMAGES:
+        return f"{heard.images} images were fitted, and at least {FEWEST_IMAGES} are needed"
+    if heard.shift is None or heard.movement is None:
+        return "unlearning could not be heard, which leaves one kind of evidence"
+    if 1 / (1 + len(null.nets)) > options.false_alarms:
+        return f"{len(null.nets)} clean nets cannot show so small a rate"
+    return ""
+
+
+def _because(label: VerdictLabel, p: float, nets: int, limits: str) -> str:
+    often = f"about {p:.0%} of clean nets would look at least as suspicious ({nets} were measured)"
+    said = {
+        VerdictLabel.BACKDOORED: f"What the witnesses say of one class is out of the ordinary: {often}.",
+        VerdictLabel.SUSPICIOUS: f"What the witnesses say of one class is unusual: {often}.",
+        VerdictLabel.INCONCLUSIVE: f"The model looks neither like a typical clean net nor unlike all of them: {often}.",
+        VerdictLabel.CLEAN: f"The model looks like a typical clean net: {often}. "
+        "A backdoor to which no witness responds would look the same.",
+    }
+    return f"{said[label]} No more is claimed, since {limits}." if limits else said[label]
+
+
+def _signal(
+    name: str, words: Mapping[int, float], clean: tuple[float, ...], options: EvidenceOptions
+) -> Signal:
+    """One witness in its own units, beside its strongest word on each clean net."""
+    target, unit = max(words, key=words.__getitem__), UNITS[name]
+    line, values = line_at(options.suspicion, clean), tuple(map(unit.own, clean))
+    return Signal(
+        name=name,
+        value=unit.own(words[target]),
+        threshold=None if line is None else unit.own(line),
+        fires_when=unit.fires_when,
+        null=f"{len(values)} clean nets: {values[0]:.2f} to {values[-1]:.2f}, median {median(values):.2f}",
+        null_values=values,
+        target_class=target,
+    )

@@ -12,7 +12,7 @@ from typing import BinaryIO, NoReturn, TypeGuard
 
 from torch import Tensor
 
-from app.contract.limits import LIMITS
+from app.contract.limits import input_limits
 from app.errors import ModelError
 from worker.formats.interface import DAMAGED, SAVE_AGAIN, Place, countable, overlay
 from worker.formats.pickles import read_pickle
@@ -87,7 +87,7 @@ class Checkpoint:
 def _audited(file: BinaryIO, size: int) -> Archive:
     """The archive, all of whose bytes outside the members' contents are those that `write` makes of it."""
     try:
-        archive = audit(file, size, LIMITS.model.members, LIMITS.model.directory_bytes)
+        archive = audit(file, size, input_limits().model.members, input_limits().model.directory_bytes)
     except Flaw as flaw:
         _refuse(flaw)
     _refuse_other_kinds([member.name for member in archive.members])

@@ -12,7 +12,7 @@ from typing import BinaryIO, Protocol
 import torch
 from torch import Tensor, nn
 
-from app.contract.limits import LIMITS
+from app.contract.limits import input_limits
 from app.contract.report import Normalisation
 
 SAVE_STATE_DICT = (
@@ -39,7 +39,8 @@ class StoredModel:
 def countable(shape: tuple[int, ...]) -> bool:
     """Whether a shape, even one with a zero in it, is so bounded that no arithmetic on it overflows."""
     return (
-        len(shape) <= LIMITS.model.dimensions and math.prod(max(n, 1) for n in shape) <= LIMITS.model.elements
+        len(shape) <= input_limits().model.dimensions
+        and math.prod(max(n, 1) for n in shape) <= input_limits().model.elements
     )
 
 

@@ -15,7 +15,7 @@ from enum import Enum
 
 import torch
 
-from app.contract.limits import LIMITS
+from app.contract.limits import input_limits
 from app.errors import ModelError
 from worker.formats.instructions import encoded
 from worker.formats.interface import DAMAGED, SAVE_STATE_DICT
@@ -30,8 +30,8 @@ def read_pickle(data: bytes) -> tuple[object, tuple[TensorRef, ...]]:
     The first is a dict, list, tuple, str, int, float, bool, None or `TensorRef`, nested. Raises `ModelError` on
     anything that a state dict, and plain values beside it, do not need.
     """
-    if len(data) > LIMITS.model.pickle_bytes:
-        raise _too_much(f"it has {len(data)} bytes; {LIMITS.model.pickle_bytes} are allowed")
+    if len(data) > input_limits().model.pickle_bytes:
+        raise _too_much(f"it has {len(data)} bytes; {input_limits().model.pickle_bytes} are allowed")
     machine = _Machine()
     try:
         written = _run(machine, data)
@@ -49,8 +49,8 @@ def _run(machine: "_Machine", data: bytes) -> bytes:
     # genops decodes the argument of a STRING before it is refused, and warns of escapes that Python does not know.
     with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
         for count, (opcode, argument, _) in enumerate(pickletools.genops(io.BytesIO(data))):
-            if count == LIMITS.model.pickle_instructions:
-                raise _too_much(f"it has more than {LIMITS.model.pickle_instructions} instructions")
+            if count == input_limits().model.pickle_instructions:
+                raise _too_much(f"it has more than {input_limits().model.pickle_instructions} instructions")
             if (count == 0) != (opcode.name == "PROTO"):
                 raise _unsafe("it does not begin with its protocol, or states it twice")
             machine.step(opcode.name, argument)
@@ -253,8 +253,10 @@ def _tensors_in(root: object) -> tuple[TensorRef, ...]:
             continue
         children = _children(value)
         nodes += len(children)
-        if depth > LIMITS.model.pickle_nesting or nodes > LIMITS.model.pickle_parts:
-            raise _too_much(f"it nests deeper than {LIMITS.model.pickle_nesting}, or has too many parts")
+        if depth > input_limits().model.pickle_nesting or nodes > input_limits().model.pickle_parts:
+            raise _too_much(
+                f"it nests deeper than {input_limits().model.pickle_nesting}, or has too many parts"
+            )
         pending.extend((child, depth + 1) for child in children)
     return tuple(found)
 

@@ -13,7 +13,7 @@ from typing import BinaryIO
 import torch
 from torch import Tensor
 
-from app.contract.limits import LIMITS
+from app.contract.limits import input_limits
 from app.errors import ModelError
 from worker.formats.interface import DAMAGED, Place, countable, overlay
 
@@ -46,8 +46,10 @@ class Safetensors:
         """Key -> place of every tensor. Raises `ModelError`; see `interface.Format`."""
         file.seek(0)
         length = int.from_bytes(file.read(8), "little")
-        if length > LIMITS.model.header_bytes:
-            raise _malformed(f"it is said to have {length} bytes; {LIMITS.model.header_bytes} are allowed")
+        if length > input_limits().model.header_bytes:
+            raise _malformed(
+                f"it is said to have {length} bytes; {input_limits().model.header_bytes} are allowed"
+            )
         if 8 + length > size:
             raise _truncated(size, 8 + length)
         text = file.read(length)
@@ -84,9 +86,9 @@ def _parse(text: bytes) -> dict[str, object]:
         raise _malformed("it is not JSON, or nested too deep") from error
     if not isinstance(header, dict):
         raise _malformed("it is not an object")
-    if len(header) > LIMITS.model.tensors:
+    if len(header) > input_limits().model.tensors:
         raise ModelError(
-            f"The header names {len(header)} tensors; {LIMITS.model.tensors} are allowed.",
+            f"The header names {len(header)} tensors; {input_limits().model.tensors} are allowed.",
             code="model.too_many_tensors",
             remedy="Submit the weights of one classifier, without what training left beside them.",
         )
@@ -115,7 +117,7 @@ def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
 def _check_metadata(metadata: object) -> None:
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise _malformed("its metadata is not made of strings")
-    limits = LIMITS.model
+    limits = input_limits().model
     longest = max((len(key) + len(value) for key, value in metadata.items()), default=0)
     if len(metadata) > limits.metadata_keys or longest > limits.metadata_bytes:
         raise _malformed(

@@ -18,7 +18,7 @@ from typing import BinaryIO
 import torch
 from torch import Tensor
 
-from app.contract.limits import LIMITS
+from app.contract.limits import input_limits
 from app.errors import ModelError, OutputError
 from worker.formats.checkpoint import Checkpoint
 from worker.formats.interface import DAMAGED, SAVE_AGAIN, Format, Place, StoredModel
@@ -29,7 +29,7 @@ WRAPPERS = ("module.", "_orig_mod.")  # DataParallel, torch.compile
 
 _HEAD = 512
 _CHUNK = 1 << 20
-_KEY = re.compile(rf"[A-Za-z0-9_.\-/:]{{1,{LIMITS.model.name_length}}}")
+_KEY = re.compile(r"[A-Za-z0-9_.\-/:]+")
 _CHECK_PATH = "Name one model file; of a folder, the file of weights in it."
 _SUBMIT_TENSORS = "Submit the weights as safetensors, or as a state dict saved by torch.save."
 _LEGACY_PICKLE = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
@@ -132,23 +132,24 @@ def _unsupported(head: bytes) -> ModelError:
 def _check_places(places: Mapping[str, Place], size: int) -> None:
     if not places:
         raise ModelError("The file holds no tensors.", code="model.not_a_state_dict", remedy=_SUBMIT_TENSORS)
-    if len(places) > LIMITS.model.tensors:
+    if len(places) > input_limits().model.tensors:
         raise ModelError(
-            f"The file holds {len(places)} tensors; {LIMITS.model.tensors} are allowed.",
+            f"The file holds {len(places)} tensors; {input_limits().model.tensors} are allowed.",
             code="model.too_many_tensors",
             remedy="Submit the weights of one classifier, without what training left beside them.",
         )
     for key in places:
-        if not _KEY.fullmatch(key):
+        if len(key) > input_limits().model.name_length or not _KEY.fullmatch(key):
             raise ModelError(
                 f"The tensor name {key[:100]!r} is not made of letters, digits and . _ - / : only, or is too long.",
                 code="model.name_invalid",
                 remedy="Rename the tensor and save the state dict again.",
             )
     # Tied weights lie in the file once and are read twice; a thousand views of one storage are an attack.
-    if sum(place.nbytes for place in places.values()) > LIMITS.model.shared * size:
+    shared = input_limits().model.shared
+    if sum(place.nbytes for place in places.values()) > shared * size:
         raise ModelError(
-            f"The tensors are more than {LIMITS.model.shared} times as large as the file: too many share their bytes.",
+            f"The tensors are more than {shared} times as large as the file: too many share their bytes.",
             code="model.tensor_out_of_bounds",
             remedy="Save the state dict again with every tensor cloned.",
         )

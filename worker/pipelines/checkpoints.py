@@ -20,7 +20,7 @@ from app.contract.options import SanitizeOptions
 from app.contract.report import Epoch
 from worker.classifier import Classifier
 from worker.detectors.target_label import label_shift, strongest
-from worker.pipelines.fall import Fallen, fall
+from worker.pipelines.fall import Fallen, fall, follows_batches
 from worker.progress import Progress
 from worker.rnp.unlearn import Unlearned
 from worker.samples.interface import SampleSet
@@ -127,7 +127,8 @@ def read(path: Path, suspect: Classifier, options: SanitizeOptions) -> Fallen | 
     except (OSError, SafetensorError, ValidationError, KeyError, RuntimeError, TypeError):
         return None
     shift = label_shift(story.before, [run.epochs for run in runs])
-    return Fallen(story.before, runs, shift, strongest(story.movement) if story.movement else None)
+    movement = strongest(story.movement) if story.movement else None
+    return Fallen(story.before, runs, shift, movement, follows_batches(suspect, options))
 
 
 def _module(suspect: Classifier, tensors: dict[str, Tensor], prefix: str) -> torch.nn.Module:

@@ -1,20 +1,22 @@
 """What accuses a model, and whether a repair has silenced it.
 
-Two witnesses that know nothing of each other: where the predictions go when the clean task is unlearned, and how small
-a perturbation suffices to turn clean images into one class. Neither is ever shown a triggered sample.
+Witnesses that know nothing of each other: what the clean task leaves behind when it is unlearned, in predictions and in
+the last layer, and how small a perturbation suffices to turn clean images into one class. None is ever shown a
+triggered sample.
 """
 
 import math
 from dataclasses import dataclass
+
+import torch
 
 from app.contract.findings import Verdict
 from app.contract.job import Stage
 from app.contract.options import SanitizeOptions
 from worker.classifier import Classifier
 from worker.detectors.perturbation import Perturbation, relative_size, smallest
-from worker.detectors.target_label import Pull
 from worker.detectors.trigger import recover_perturbations
-from worker.detectors.verdict import judge
+from worker.detectors.verdict import Heard, judge
 from worker.pipelines.checkpoints import NOWHERE, Checkpoints, fallen_once
 from worker.pipelines.clock import Clock
 from worker.pipelines.fall import Fallen, fall
@@ -63,14 +65,16 @@ def examine(
     progress: Progress = SILENT,
     checkpoints: Checkpoints = NOWHERE,
 ) -> Examined:
-    """Hear both witnesses, the second of the classes that the first suspects most, and judge."""
+    """Unlearn, look for perturbations into the classes that unlearning suspects most, and judge."""
     with clock.stage(Stage.UNLEARN):
         fallen = fallen_once(suspect, fit, options, progress, checkpoints)
     with clock.stage(Stage.PERTURB):
-        classes = _most_suspected(suspect.num_classes, fallen.shift, options.perturbation.max_classes)
+        classes = _most_suspected(suspect.num_classes, fallen, options.perturbation.max_classes)
         found = recover_perturbations(suspect, fit, classes, options.perturbation, options.seed, progress)
     sizes = smallest(found, found)
-    return Examined(fallen, found, sizes, judge(fallen.shift, sizes, options.evidence))
+    shift, movement = (fallen.shift, fallen.movement) if fallen.follows_batches else (None, None)
+    heard = Heard(shift, movement, sizes, suspect.num_classes, len(fit))
+    return Examined(fallen, found, sizes, judge(heard, options.evidence))
 
 
 def evidence_left(
@@ -99,7 +103,7 @@ def evidence_left(
         another = tuple(p for p in again if relative_size(p, examined.perturbations) < line)
         return Remaining(success, size, another=another)
     fallen = fall(repaired, parts.fit, options, verify)
-    if fallen.shift is None:  # the accuracy did not fall, so this witness has nothing to say
+    if fallen.shift is None or not fallen.follows_batches:  # this witness has nothing to say
         return Remaining(success, size, suppressed=True, gone=True)
     return Remaining(
         success,
@@ -111,9 +115,11 @@ def evidence_left(
     )
 
 
-def _most_suspected(num_classes: int, shift: Pull | None, limit: int) -> tuple[int, ...]:
-    """The classes that unlearning falls onto, up to `limit`; all of them where there are few."""
-    classes = range(num_classes)
-    if shift is None or num_classes <= limit:
-        return tuple(classes)[:limit]
-    return tuple(sorted(sorted(classes, key=lambda k: -shift.per_class[k])[:limit]))
+def _most_suspected(num_classes: int, fallen: Fallen, limit: int) -> tuple[int, ...]:
+    """The classes that unlearning leads to, in turn by either reading, up to `limit`; all where there are few."""
+    pulls = [pull for pull in (fallen.movement, fallen.shift) if pull is not None]
+    if not pulls or num_classes <= limit:
+        return tuple(range(num_classes))[:limit]
+    ranked = [torch.tensor(pull.per_class).argsort(descending=True).tolist() for pull in pulls]
+    in_turn = dict.fromkeys(k for places in zip(*ranked, strict=True) for k in places)
+    return tuple(sorted(list(in_turn)[:limit]))

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from app.contract.options import SanitizeOptions
 from app.contract.report import Epoch
@@ -26,6 +27,9 @@ class Fallen:
     runs: tuple[Unlearned, ...]
     shift: Pull | None  # where the predictions went
     movement: Pull | None  # which row of the last layer moved
+    follows_batches: (
+        bool  # without BatchNorm that does, any net falls onto one class, and nothing can be read from it
+    )
 
 
 def fall(suspect: Classifier, fit: SampleSet, options: SanitizeOptions, progress: Progress) -> Fallen:
@@ -50,8 +54,16 @@ def fall(suspect: Classifier, fit: SampleSet, options: SanitizeOptions, progress
     )
     seeds = range(options.seed, options.seed + options.evidence.seeds)
     runs = tuple(unlearn(suspect, fit, options.unlearn, seed, progress) for seed in seeds)
-    movement = _movement(suspect, fit, [run.module for run in runs])
-    return Fallen(before, runs, label_shift(before, [run.epochs for run in runs]), movement)
+    shift = label_shift(before, [run.epochs for run in runs])
+    movement = _movement(suspect, fit, [run.module for run in runs]) if shift else None
+    return Fallen(before, runs, shift, movement, follows_batches(suspect, options))
+
+
+def follows_batches(suspect: Classifier, options: SanitizeOptions) -> bool:
+    """Whether unlearning normalises by the batch anywhere."""
+    return options.unlearn.batch_statistics and any(
+        isinstance(part, _BatchNorm) for part in suspect.module.modules()
+    )
 
 
 def _movement(suspect: Classifier, fit: SampleSet, unlearned: Sequence[nn.Module]) -> Pull | None:

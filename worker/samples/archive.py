@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
-from app.contract.limits import LIMITS
+from app.contract.limits import input_limits
 from app.errors import SamplesError
 from worker.samples.entries import Entry, check_name, is_litter, shown, too_big, too_many
 from worker.zips.audit import audit
@@ -56,7 +56,7 @@ def open_archive(path: Path, accepted: str) -> Iterator[Opened]:
             code="samples.bad_zip",
             remedy=accepted,
         )
-    limits, size = LIMITS.samples, path.stat().st_size
+    limits, size = input_limits().samples, path.stat().st_size
     if size > limits.archive_bytes:
         raise _too_large(f"The archive is larger than {limits.archive_bytes >> 30} GiB.")
     with path.open("rb") as file:
@@ -86,7 +86,7 @@ def stream(archive: Opened, member: Member) -> Content:
 
 
 def _read_bounded(file: BinaryIO, member: Member) -> bytes:
-    if member.size > LIMITS.samples.entry_bytes:
+    if member.size > input_limits().samples.entry_bytes:
         raise too_big(member.name)
     data = content(file, member)
     if data.startswith(NESTED):
@@ -108,7 +108,7 @@ def _check_members(members: tuple[Member, ...], size: int) -> None:
             raise Flaw(Kind.DUPLICATE, "it holds two members of one name", member.name)
         alike.add(same)
         _check_type(member)
-    unpacked, limits = sum(member.size for member in members), LIMITS.samples
+    unpacked, limits = sum(member.size for member in members), input_limits().samples
     if unpacked > limits.unpacked_bytes:
         raise _too_large(f"The archive unpacks to more than {limits.unpacked_bytes >> 30} GiB.")
     if unpacked > max(limits.ratio_free_bytes, limits.ratio * size):
@@ -132,7 +132,7 @@ def _check_type(member: Member) -> None:
 
 def _refuse(flaw: Flaw, size: int) -> NoReturn:
     if flaw.kind is Kind.TOO_MANY:
-        raise too_many(LIMITS.samples.entries, "files") from flaw
+        raise too_many(input_limits().samples.entries, "files") from flaw
     code, remedy = ANSWERS[flaw.kind]
     which = f" ({shown(flaw.member)})" if flaw.member else ""
     detail = f"The archive of {size} bytes cannot be read: {flaw.why}{which}."

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from app.contract.limits import LIMITS
+from app.contract.limits import input_limits
 from app.errors import SamplesError
 from worker.samples.archive import Opened, stream
 from worker.samples.entries import shown, too_many
@@ -131,13 +131,13 @@ def _image_shape(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
             remedy=f"images = images.transpose(0, 2, 3, 1); then {SAVE}" if channels_first else SAVE,
         )
     n, height, width, channels = shape
-    if n > LIMITS.samples.images:
-        raise too_many(LIMITS.samples.images, "images")
+    if n > input_limits().samples.images:
+        raise too_many(input_limits().samples.images, "images")
     if n * height * width == 0:
         raise SamplesError("There are no images.", code="samples.empty", remedy=SAVE)
-    if height * width > LIMITS.samples.pixels:
+    if height * width > input_limits().samples.pixels:
         raise SamplesError(
-            f"The images have more than {LIMITS.samples.pixels} pixels each.",
+            f"The images have more than {input_limits().samples.pixels} pixels each.",
             code="samples.image_too_many_pixels",
             remedy="Shrink the images to the size that the model takes.",
         )

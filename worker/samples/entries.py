@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from app.contract.limits import LIMITS
+from app.contract.limits import input_limits
 from app.errors import SamplesError
 
 LITTER = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})  # what desktops leave in every folder they show
@@ -29,8 +29,8 @@ class Entry:
 
 def shown(name: str) -> str:
     """A foreign name, quoted for a message: nothing unprintable, cut in the middle when long."""
-    if len(name) > LIMITS.samples.shown_length:
-        half = (LIMITS.samples.shown_length - 1) // 2
+    if len(name) > input_limits().samples.shown_length:
+        half = (input_limits().samples.shown_length - 1) // 2
         name = f"{name[:half]}…{name[-half:]}"
     return ascii(name) if not name.isprintable() else f"'{name}'"
 
@@ -43,7 +43,9 @@ def is_litter(name: str) -> bool:
 def check_name(name: str) -> None:
     """Raise `samples.entry_path_unsafe` unless `name` is a plain relative path that can be printed."""
     parts = name.removesuffix("/").split("/")
-    plain = all(part not in {"", ".", ".."} and len(part) <= LIMITS.samples.name_length for part in parts)
+    plain = all(
+        part not in {"", ".", ".."} and len(part) <= input_limits().samples.name_length for part in parts
+    )
     if not plain or not name.isprintable() or "\\" in name or re.match(r"[A-Za-z]:", name):
         raise SamplesError(
             f"The path {shown(name)} is not a plain relative path.",
@@ -55,7 +57,7 @@ def check_name(name: str) -> None:
 def too_big(name: str) -> SamplesError:
     """The error for one file beyond the limit."""
     return SamplesError(
-        f"{shown(name)} is larger than {LIMITS.samples.entry_bytes >> 20} MiB.",
+        f"{shown(name)} is larger than {input_limits().samples.entry_bytes >> 20} MiB.",
         code="samples.too_large",
         remedy="Shrink the image to the size that the model takes.",
     )
@@ -86,8 +88,8 @@ def folder_entries(root: Path) -> tuple[Entry, ...]:
                 remedy="Put the files themselves there: cp -rL copies a folder and resolves its links.",
             )
         found.append(Entry(name, partial(_read_bounded, path, name)))
-        if len(found) > LIMITS.samples.entries:
-            raise too_many(LIMITS.samples.entries, "files")
+        if len(found) > input_limits().samples.entries:
+            raise too_many(input_limits().samples.entries, "files")
     return tuple(sorted(found, key=lambda entry: entry.name))
 
 
@@ -109,8 +111,8 @@ def _fail(error: OSError) -> None:
 
 def _read_bounded(path: Path, name: str) -> bytes:
     with path.open("rb") as file:
-        data = file.read(LIMITS.samples.entry_bytes + 1)
-    if len(data) > LIMITS.samples.entry_bytes:
+        data = file.read(input_limits().samples.entry_bytes + 1)
+    if len(data) > input_limits().samples.entry_bytes:
         raise too_big(name)
     return data
 

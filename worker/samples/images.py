@@ -26,7 +26,7 @@ from PIL import (
 )
 from torch import Tensor
 
-from app.contract.limits import LIMITS
+from app.contract.limits import input_limits
 from app.contract.problem import Problem
 from app.errors import SamplesError
 from worker.samples.entries import shown
@@ -60,9 +60,10 @@ class Canvas:
                 code="samples.channels_unsupported",
                 remedy="Use a model of grey or colour images.",
             )
-        if n * self._channels * self._height * self._width > LIMITS.samples.tensor_bytes:
+        most = input_limits().samples.tensor_bytes
+        if n * self._channels * self._height * self._width > most:
             raise SamplesError(
-                f"{n} images of {self._height}×{self._width} take more than {LIMITS.samples.tensor_bytes >> 30} GiB.",
+                f"{n} images of {self._height}×{self._width} take more than {most >> 30} GiB.",
                 code="samples.too_large",
                 remedy="Give fewer images; a few hundred are enough.",
             )
@@ -158,7 +159,7 @@ def decode(data: bytes, name: str) -> Image.Image:
 
 def _check_header(image: Image.Image, name: str) -> None:
     """What the header claims, before any pixel is decoded."""
-    if image.width * image.height > LIMITS.samples.pixels:
+    if image.width * image.height > input_limits().samples.pixels:
         raise _too_many_pixels(name)
     # Many telephones write JPEG with a second picture behind the first (MPO); the first is the photograph.
     if image.format != "MPO" and getattr(image, "is_animated", False):
@@ -182,7 +183,7 @@ def _bad(detail: str) -> SamplesError:
 
 def _too_many_pixels(name: str) -> SamplesError:
     return SamplesError(
-        f"{shown(name)} has more than {LIMITS.samples.pixels} pixels.",
+        f"{shown(name)} has more than {input_limits().samples.pixels} pixels.",
         code="samples.image_too_many_pixels",
         remedy="Shrink the image to the size that the model takes.",
     )

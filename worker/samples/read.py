@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from app.contract.limits import LIMITS
+from app.contract.limits import input_limits
 from app.contract.problem import Problem
 from app.errors import OptionsError, SamplesError
 from worker.samples import arrays
@@ -108,8 +108,8 @@ def _read(path: Path, wanted: _Wanted) -> tuple[_Labelled, str]:
 
 
 def _from_folders(layout: Layout, wanted: _Wanted) -> _Labelled:
-    if len(layout.images) > LIMITS.samples.images:
-        raise too_many(LIMITS.samples.images, "images")
+    if len(layout.images) > input_limits().samples.images:
+        raise too_many(input_limits().samples.images, "images")
     classes = _classes({folder for folder, _ in layout.images}, layout.classes_json, wanted)
     canvas = Canvas(len(layout.images), wanted.input_shape)
     with quiet_decoders():
@@ -123,7 +123,7 @@ def _classes(folders: set[str], classes_json: Entry | None, wanted: _Wanted) -> 
     listed: Mapping[str, int] | None = None
     if classes_json is not None:
         data = classes_json.read()
-        if len(data) > LIMITS.samples.classes_json_bytes:
+        if len(data) > input_limits().samples.classes_json_bytes:
             raise SamplesError(
                 f"{CLASSES_JSON} is too large.",
                 code="samples.too_large",

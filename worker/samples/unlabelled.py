@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from app.contract.limits import LIMITS
+from app.contract.limits import input_limits
 from app.contract.problem import Problem
 from app.errors import SamplesError
 from worker.samples import arrays
@@ -66,8 +66,8 @@ def _pictures(entries: Sequence[Entry]) -> tuple[Entry, ...]:
     found = tuple(entry for entry in entries if entry.name.lower().endswith(IMAGE_SUFFIXES))
     if not found:
         raise SamplesError("There are no images.", code="samples.empty", remedy=ACCEPTED)
-    if len(found) > LIMITS.samples.images:
-        raise too_many(LIMITS.samples.images, "images")
+    if len(found) > input_limits().samples.images:
+        raise too_many(input_limits().samples.images, "images")
     return found
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from app.contract.limits import LIMITS
+from app.contract.limits import input_limits
 from app.errors import ModelError
 from worker.formats.pickles import read_pickle
 from worker.formats.references import StorageRef, TensorRef
@@ -166,7 +166,7 @@ BOMBS = {
     "a list in itself": P + b"]q\x00h\x00a.",
     "a list in itself 60 000 times": P + b"]q\x00(" + b"h\x00" * 60_000 + b"e.",
     "shared lists": laughs(10, 20),
-    "too many instructions": P + b"]" + b"Na" * (LIMITS.model.pickle_instructions // 2) + b".",
+    "too many instructions": P + b"]" + b"Na" * (input_limits().model.pickle_instructions // 2) + b".",
     "too many bytes": P + text("a" * (17 << 20)) + b".",
 }
 

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import torch
 
-from app.contract.findings import VerdictLabel
 from app.contract.options import SanitizeOptions
 from app.contract.report import Outcome
+from worker.detectors.verdict import shows_evidence
 from worker.device import Placement
 from worker.pipelines.detect import detect
 from worker.pipelines.inputs import Request
@@ -24,7 +24,7 @@ SHORT: dict[str, Any] = {
     "recover": {"epochs": 2},
     "perturbation": {"steps": 15, "batch_size": 8, "success": 0.05, "max_classes": 3},
     "relearn": {"steps": 5},
-    "evidence": {"seeds": 1, "label_shift": 0.2},
+    "evidence": {"seeds": 1, "suspicion": 0.99},
 }
 
 
@@ -50,7 +50,7 @@ def test_the_same_seed_gives_the_same_report(fidelity: str) -> None:
 
 def test_what_is_not_repaired_comes_back_as_it_was_with_the_best_candidate_beside() -> None:
     found = {"steps": 60, "batch_size": 8, "success": 0.3, "max_classes": 3}
-    strict = {"seeds": 1, "label_shift": 0.02, "relative_size": 1.0, "success": 0.0}
+    strict = {"seeds": 1, "suspicion": 0.99, "label_shift": 0.02, "relative_size": 1.0, "success": 0.0}
     result = run(perturbation=found, evidence=strict)
     assert result.outcome is Outcome.NOT_REPAIRED
     assert not result.edits
@@ -60,7 +60,7 @@ def test_what_is_not_repaired_comes_back_as_it_was_with_the_best_candidate_besid
 
 
 def test_no_evidence_means_no_repair_is_tried() -> None:
-    result = run(evidence={"seeds": 1, "label_shift": 2.0, "relative_size": 0.001})
+    result = run(evidence={"seeds": 1, "false_alarms": 1e-6, "suspicion": 1e-6})
     assert result.outcome is Outcome.UNCHANGED
     assert result.report.repair.candidates == ()
     assert any(skipped.what.startswith("recovering") for skipped in result.report.skipped)
@@ -68,7 +68,7 @@ def test_no_evidence_means_no_repair_is_tried() -> None:
 
 def test_detecting_says_what_sanitizing_says_and_changes_nothing() -> None:
     seen, repaired = detect(asked()), run().report
-    assert seen.verdict.label is not VerdictLabel.INCONCLUSIVE, "there is something that could be repaired"
+    assert shows_evidence(seen.verdict), "there is something that could be repaired"
     assert seen.verdict == repaired.verdict
     assert [p.pictures for p in seen.perturbations] == [p.pictures for p in repaired.perturbations]
     assert (seen.kind, seen.outcome, seen.repair.candidates) == ("detect", Outcome.UNCHANGED, ())

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from app.contract.limits import LIMITS, InputLimits
+from app.contract.limits import InputLimits, input_limits
 from app.errors import ExitCode, SamplesError
 from worker.samples import archive, entries, read
 from worker.samples.entries import shown
@@ -228,9 +228,9 @@ def test_counts_are_bounded(
     pack: Callable[..., Path], unfold: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def bounded(**limits: int) -> None:
-        value = InputLimits(samples=LIMITS.samples.model_copy(update=limits))
+        value = InputLimits(samples=input_limits().samples.model_copy(update=limits))
         for module in (read, archive, entries):
-            monkeypatch.setattr(module, "LIMITS", value)
+            monkeypatch.setattr(module, "input_limits", lambda: value)
 
     bounded(images=1)
     refused(pack(PAIR), "too_many", "1 images")

@@ -1,0 +1,157 @@
+"""The verdict, on a null of made-up clean nets: what is called what, and when nothing more is claimed."""
+
+import math
+
+import pytest
+
+from app.contract.findings import Verdict, VerdictLabel
+from app.contract.options import EvidenceOptions
+from worker.detectors import verdict as verdicts
+from worker.detectors.null import CleanNet, Null, line_at, p_value, shipped
+from worker.detectors.target_label import Pull, strongest
+from worker.detectors.verdict import MOVEMENT, SHIFT, SIZE, TOGETHER, Heard, judge
+
+CLASSES = 10
+
+
+def words(loudest: float, others: float, at: int = 3) -> dict[int, float]:
+    return {k: loudest if k == at else others for k in range(CLASSES)}
+
+
+def made_up(nets: int = 20) -> tuple[CleanNet, ...]:
+    """Net i is loudest about class i mod 10, a little louder with every i."""
+    return tuple(
+        CleanNet(
+            name=f"clean-{i}",
+            digest=f"sha256:{i}",
+            architecture="made up",
+            accuracy=0.9,
+            said={
+                SHIFT: words(0.3 + i / 100, 0.0, i % CLASSES),
+                MOVEMENT: words(math.log(1.5) + i / 100, 0.0, (i + 3) % CLASSES),
+                SIZE: words(-math.log(0.7) + i / 100, 0.0, (i + 6) % CLASSES),
+            },
+        )
+        for i in range(nets)
+    )
+
+
+@pytest.fixture(autouse=True)
+def null(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verdicts, "shipped", made_up)
+
+
+def pull(loudest: float, at: int, others: float = 0.1) -> Pull:
+    return strongest([loudest if k == at else others for k in range(CLASSES)])
+
+
+def heard(
+    shift: float = 0.3, movement: float = 1.5, size: float = 0.7, at: tuple[int, int, int] = (3, 3, 3)
+) -> Heard:
+    return Heard(
+        pull(shift, at[0]),
+        pull(movement, at[1], 1.0),
+        {k: size if k == at[2] else 1.0 for k in range(CLASSES)},
+        CLASSES,
+        250,
+    )
+
+
+def told(given: Heard, **options: float) -> Verdict:
+    return judge(given, EvidenceOptions.model_validate(options))
+
+
+@pytest.mark.parametrize(
+    ("given", "label", "targets"),
+    [
+        (heard(), VerdictLabel.CLEAN, ()),
+        (heard(shift=1.2), VerdictLabel.BACKDOORED, (3,)),
+        (heard(movement=5), VerdictLabel.BACKDOORED, (3,)),
+        (heard(size=0.1), VerdictLabel.BACKDOORED, (3,)),
+        (heard(0.47, 1.78, 0.59), VerdictLabel.BACKDOORED, (3,)),
+        (heard(0.47, 1.78, 0.59, at=(3, 4, 5)), VerdictLabel.INCONCLUSIVE, ()),
+        (heard(shift=1.2, movement=6, at=(3, 4, 5)), VerdictLabel.BACKDOORED, (4, 3)),
+    ],
+    ids=["typical", "fall", "row", "shortcut", "three agree", "three differ", "two targets"],
+)
+def test_one_loud_witness_suffices_and_so_do_several_that_agree(
+    given: Heard, label: VerdictLabel, targets: tuple[int, ...]
+) -> None:
+    verdict = told(given)
+    assert (verdict.label, verdict.target_classes) == (label, targets)
+    assert verdict.signals[-1].name == TOGETHER
+
+
+def test_the_rate_of_false_alarms_is_that_of_the_clean_nets() -> None:
+    assert told(heard(shift=1.2)).false_alarms == pytest.approx(1 / 21)
+    assert told(heard(0.0, 1.0, 1.0)).false_alarms == 1
+
+
+def test_between_the_lines_a_model_is_suspicious_or_nothing_is_said() -> None:
+    clean = Null(tuple(net.said for net in made_up())).of_the_nets()
+    assert p_value(clean[-1], clean) == pytest.approx(2 / 21)
+    assert told(heard(shift=1.2), false_alarms=0.01).label is VerdictLabel.SUSPICIOUS
+    assert told(heard(shift=1.2), false_alarms=0.01, suspicion=0.02).label is VerdictLabel.INCONCLUSIVE
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        Heard(pull(1.2, 3), pull(5, 3), {3: 0.1, 4: 1.0}, 100, 250),
+        Heard(pull(1.2, 3), pull(5, 3), {3: 0.1, 4: 1.0}, 2, 250),
+        Heard(pull(1.2, 3), pull(5, 3), {3: 0.1, 4: 1.0}, CLASSES, 10),
+        Heard(None, None, {k: 0.1 if k == 3 else 1.0 for k in range(CLASSES)}, CLASSES, 250),
+    ],
+    ids=["many classes", "two classes", "few images", "no unlearning"],
+)
+def test_where_the_null_does_not_speak_nothing_is_called_backdoored_or_clean(given: Heard) -> None:
+    verdict = told(given)
+    assert verdict.label is VerdictLabel.SUSPICIOUS
+    assert "No more is claimed" in verdict.because
+    quiet = Heard(
+        given.shift and pull(0.0, 3), given.movement and pull(1, 3), {}, given.num_classes, given.images
+    )
+    if quiet.said:
+        assert told(quiet).label is VerdictLabel.INCONCLUSIVE
+
+
+def test_too_small_a_null_claims_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verdicts, "shipped", lambda: made_up(8))
+    loud = told(heard(shift=1.2))
+    assert (loud.label, loud.false_alarms) == (VerdictLabel.INCONCLUSIVE, pytest.approx(1 / 9))
+    assert loud.signals[-1].threshold is None
+    assert not any(signal.fires for signal in loud.signals)
+
+
+def test_no_witness_says_nothing() -> None:
+    verdict = told(Heard(None, None, {}, CLASSES, 250))
+    assert (verdict.label, verdict.signals, verdict.false_alarms) == (VerdictLabel.INCONCLUSIVE, (), None)
+
+
+def test_signals_speak_in_their_own_units_and_fire_beyond_their_line() -> None:
+    signals = {signal.name: signal for signal in told(heard(shift=1.2, size=0.9)).signals}
+    assert signals[SHIFT].value == pytest.approx(1.2)
+    assert signals[SHIFT].fires
+    assert signals[SIZE].value == pytest.approx(0.9)
+    assert (signals[SIZE].fires_when, signals[SIZE].fires) == ("below", False)
+    assert signals[SIZE].threshold == pytest.approx(0.7 / math.exp(0.18))
+    assert signals[MOVEMENT].null_values == pytest.approx([1.5 * math.exp(i / 100) for i in range(20)])
+
+
+@pytest.mark.parametrize("rate", [0.04, 0.05, 0.1, 0.5, 0.95])
+def test_a_line_is_where_the_p_value_begins(rate: float) -> None:
+    null = [float(i) for i in range(20)]
+    line = line_at(rate, null)
+    below = [score for score in (i / 2 for i in range(-2, 44)) if p_value(score, null) <= rate]
+    if line is None:
+        assert not below
+    else:
+        assert min(below) > line
+        assert p_value(line, null) > rate
+
+
+def test_the_shipped_null_has_every_witness_of_every_net() -> None:
+    assert len({net.digest for net in shipped()}) == len(shipped()) >= 20
+    for net in shipped():
+        assert set(net.said) == {SHIFT, MOVEMENT, SIZE}
+        assert all(set(words) == set(range(CLASSES)) for words in net.said.values())
