@@ -114,7 +114,7 @@ def auroc(positive: Tensor, negative: Tensor) -> float:
 
 def lines_of(subject: Subject, test: Images, seed: int) -> Iterator[dict[str, Any]]:
     """Every way to score, of one model."""
-    given, judging = divide(test, PER_CLASS, seed)
+    given, judging, _ = divide(test, PER_CLASS, seed)
     clean = SampleSet(test.pixels[given], test.labels[given], test.classes)
     judged, at = exam(subject, test, judging), place("cpu")
     facts = {"model": subject.name, "attack": subject.attack, "seed": seed}

@@ -31,7 +31,7 @@ PER_CLASS = 50  # clean images
 def measure(path: Path, card: Card, test: Images) -> dict[str, Any]:
     """The line of one model."""
     options = SanitizeOptions(seed=card.seed)
-    given, _ = divide(test, PER_CLASS, card.seed)
+    given, *_ = divide(test, PER_CLASS, card.seed)
     clean = SampleSet(test.pixels[given], test.labels[given], test.classes)
     parts = split(clean, options.split.fit, options.split.select, options.seed)
     suspect = classifier(path, place("cpu"))

@@ -21,7 +21,9 @@ from torch import Tensor, nn
 
 from app.contract.report import Estimate
 from benchmarks.efficacy.defences import DEFENCES, Back, Given
-from benchmarks.efficacy.subjects import Exam, Subject, divide, exam, read_test, subjects
+from benchmarks.efficacy.reactivation import IMAGES, poisoned, retune
+from benchmarks.efficacy.subjects import Exam, Subject, classifier, divide, exam, read_test, subjects
+from benchmarks.zoo.attacks import ATTACKS
 from worker.classifier import Classifier
 from worker.device import place
 from worker.samples.interface import SampleSet
@@ -47,15 +49,31 @@ def carry_out(task: Task, data: Path) -> list[dict[str, Any]]:
     """The lines of one task."""
     torch.set_num_threads(1)
     test = read_test(data)
-    given_index, judging_index = divide(test, task.per_class, task.seed)
+    given_index, judging_index, spare = divide(test, task.per_class, task.seed)
     judged_by = exam(task.subject, test, judging_index)
     clean = SampleSet(test.pixels[given_index], test.labels[given_index], test.classes)
     given = Given(task.subject.path, place("cpu"), clean, task.seed, judged_by)
     before = marks(given.suspect, given.suspect.module, judged_by)
+    left = SampleSet(test.pixels[spare[:IMAGES]], test.labels[spare[:IMAGES]], test.classes)
     return [
         line(task, back, before, marks(given.suspect, back.module, judged_by))
+        | {"reactivated": reactivated(task, given, back.module, left)}
         for back in DEFENCES[task.defence](given)
     ]
+
+
+def reactivated(task: Task, given: Given, module: nn.Module, left: SampleSet) -> dict[str, Any] | None:
+    """ASR once a module, and the clean twin of its suspect, were trained further on a few poisoned images."""
+    subject = task.subject
+    if subject.attack is None or subject.twin is None:
+        return None
+    images = poisoned(left, ATTACKS[subject.attack], subject.target, task.seed)
+    models = {
+        "after": given.suspect.with_module(module),
+        "control": classifier(subject.twin, given.placement),
+    }
+    found = {name: marks(m, retune(m, images, task.seed), given.exam)["asr"] for name, m in models.items()}
+    return {name: asr and asr.model_dump() for name, asr in found.items()}
 
 
 def marks(suspect: Classifier, module: nn.Module, judged_by: Exam) -> dict[str, Estimate | None]:

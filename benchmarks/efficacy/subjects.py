@@ -27,6 +27,7 @@ class Subject:
     path: Path
     attack: str | None
     target: int
+    twin: Path | None = None  # a clean model that was trained likewise
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +48,17 @@ def subjects(*folders: Path) -> list[Subject]:
         card = json.loads(path.read_text())
         planted = card["planted"] or {"attack": None, "target": None}
         weights = path.with_suffix(".safetensors")
-        found.append(Subject(card["name"], weights, planted["attack"], planted["target"] or 0))
+        twin = path.with_name(f"{card['twin']['name']}.safetensors") if card["twin"] else None
+        found.append(Subject(card["name"], weights, planted["attack"], planted["target"] or 0, twin))
     return found
 
 
-def divide(test: Images, per_class: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Indices into `test`: `per_class` of each class for the defence, and those that judge."""
+def divide(test: Images, per_class: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Indices into `test`: `per_class` of each class for the defence, those that judge, and what is left."""
     order = torch.randperm(len(test.labels), generator=torch.Generator().manual_seed(seed))
     given = [order[test.labels[order] == k][:per_class] for k in range(len(test.classes))]
     rest = order[~torch.isin(order, torch.cat(given))]
-    return torch.cat(given), rest[:EVALUATED]
+    return torch.cat(given), rest[:EVALUATED], rest[EVALUATED:]
 
 
 def exam(subject: Subject, test: Images, index: Tensor) -> Exam:

@@ -27,6 +27,7 @@ HEAD = (
     "ASR after",
     "RA after",
     "DER",
+    "ASR reactivated (clean twin)",
     "s",
 )
 SUMMARY = (
@@ -37,6 +38,7 @@ SUMMARY = (
     "ACC change mean",
     "ACC change worst",
     "DER mean",
+    "ASR reactivated mean",
     "clean: ACC change worst",
     "s mean",
 )
@@ -66,6 +68,7 @@ def summary(lines: list[Line]) -> list[tuple[str, ...]]:
         clean = [change(line) for line in mine if not line["before"]["asr"]]
         if not attacked:
             continue
+        came_back = [line["reactivated"]["after"]["value"] for line in attacked if line.get("reactivated")]
         success = [line["after"]["asr"]["value"] for line in attacked]
         rating = fmean(der(line) or 0.0 for line in attacked)
         row = (
@@ -76,6 +79,7 @@ def summary(lines: list[Line]) -> list[tuple[str, ...]]:
             f"{100 * fmean(map(change, attacked)):+.1f}",
             f"{100 * min(map(change, attacked)):+.1f}",
             f"{rating:.3f}",
+            f"{fmean(came_back):.1%}" if came_back else "–",
             f"{100 * min(clean):+.1f} (n = {len(clean)})" if clean else "–",
             f"{fmean(line['seconds'] for line in mine):.0f}",
         )
@@ -100,8 +104,15 @@ def cells(line: Line) -> tuple[str, ...]:
         share(after["asr"]),
         share(after["ra"]),
         "–" if rating is None else f"{rating:.3f}",
+        came_back(line),
         f"{line['seconds']:.0f}",
     )
+
+
+def came_back(line: Line) -> str:
+    """ASR after a few poisoned images, and what a clean model learns from them."""
+    found = line.get("reactivated")
+    return f"{found['after']['value']:.1%} ({found['control']['value']:.1%})" if found else "–"
 
 
 def share(estimate: dict[str, float] | None) -> str:

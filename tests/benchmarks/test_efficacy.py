@@ -25,10 +25,10 @@ def line(defence: str, acc: tuple[float, float], asr: tuple[float, float] | None
 
 
 def test_what_judges_was_given_to_no_defence() -> None:
-    given, judging = divide(TEST, per_class=5, seed=3)
+    given, judging, spare = divide(TEST, per_class=5, seed=3)
     assert torch.bincount(TEST.labels[given]).tolist() == [5] * 10
     assert not set(given.tolist()) & set(judging.tolist())
-    assert len(judging) == 150
+    assert (len(judging), len(spare)) == (150, 0)
     assert not torch.equal(given, divide(TEST, per_class=5, seed=4)[0])
 
 
@@ -67,5 +67,5 @@ def test_failures_come_first_and_the_better_defence_on_top() -> None:
         line("good", (0.9, 0.88), None),
     ]
     assert [row[0] for row in summary(lines)] == ["good", "bad"]
-    assert summary(lines)[0][7] == "-2.0 (n = 1)"
+    assert summary(lines)[0][8] == "-2.0 (n = 1)"
     assert [entry["defence"] for entry in sorted(lines, key=worst_first)] == ["bad", "good", "good"]

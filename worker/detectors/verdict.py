@@ -7,14 +7,14 @@ A model is called `clean` where it looks like the middle of the clean nets; that
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Literal
 
 from app.contract.findings import Signal, Verdict, VerdictLabel
 from app.contract.options import EvidenceOptions
-from worker.detectors.null import Null, Said, line_at, p_value, shipped
+from worker.detectors.null import CleanNet, Null, Said, line_at, p_value, shipped
 from worker.detectors.target_label import Pull
 
 SHIFT = "label shift of the unlearned model"
@@ -69,17 +69,12 @@ class Heard:
         }
 
 
-def null_of(said: Said) -> Null:
-    """The shipped null, of the witnesses that were heard."""
-    return Null(tuple(net.said for net in shipped())).of(said)
-
-
-def judge(heard: Heard, options: EvidenceOptions) -> Verdict:
-    """What is said of the suspect. See `EvidenceOptions` for the lines."""
+def judge(heard: Heard, options: EvidenceOptions, nets: Sequence[CleanNet] | None = None) -> Verdict:
+    """What is said of the suspect beside clean nets, those that ship unless others are given."""
     said = heard.said
     if not said:
         return Verdict(label=VerdictLabel.INCONCLUSIVE, because=NOTHING_HEARD)
-    null = null_of(said)
+    null = Null(tuple(net.said for net in nets or shipped())).of(said)
     scores, clean = null.scores(said), null.of_the_nets()
     p = p_value(max(scores.values()), clean)
     limits = _limits(heard, null, options)

@@ -49,6 +49,12 @@ NOT_PROVEN = Problem(
     remedy="If you have images with a trigger, give them with --triggered to see what is left.",
 )
 
+WITHOUT_BATCHNORM = Skipped(
+    what="evidence from unlearning",
+    reason="Nothing in the model normalises by the batch; when they are unlearned, such models fall onto one class, "
+    "clean or not.",
+)
+
 SUPPRESSED = Problem(
     code="repair.suppressed",
     detail="No perturbation finds the backdoor any more, but when the repaired model is unlearned it still falls onto "
@@ -232,6 +238,8 @@ def _skipped(
             f"{options.unlearn.stop_accuracy} in {options.unlearn.max_epochs} epochs; what follows is less certain."
         )
         skipped.append(Skipped(what="complete unlearning", reason=reason))
+    if not decision.examined.fallen.follows_batches:
+        skipped.append(WITHOUT_BATCHNORM)
     looked_at, classes = len(decision.examined.sizes), len(decision.examined.fallen.before.label_shares)
     if looked_at < classes:
         reason = f"Perturbations were recovered for the {looked_at} most suspected of {classes} classes."

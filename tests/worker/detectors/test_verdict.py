@@ -6,7 +6,6 @@ import pytest
 
 from app.contract.findings import Verdict, VerdictLabel
 from app.contract.options import EvidenceOptions
-from worker.detectors import verdict as verdicts
 from worker.detectors.null import CleanNet, Null, line_at, p_value, shipped
 from worker.detectors.target_label import Pull, strongest
 from worker.detectors.verdict import MOVEMENT, SHIFT, SIZE, TOGETHER, Heard, judge
@@ -36,11 +35,6 @@ def made_up(nets: int = 20) -> tuple[CleanNet, ...]:
     )
 
 
-@pytest.fixture(autouse=True)
-def null(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verdicts, "shipped", made_up)
-
-
 def pull(loudest: float, at: int, others: float = 0.1) -> Pull:
     return strongest([loudest if k == at else others for k in range(CLASSES)])
 
@@ -58,7 +52,7 @@ def heard(
 
 
 def told(given: Heard, **options: float) -> Verdict:
-    return judge(given, EvidenceOptions.model_validate(options))
+    return judge(given, EvidenceOptions.model_validate(options), made_up())
 
 
 @pytest.mark.parametrize(
@@ -115,9 +109,8 @@ def test_where_the_null_does_not_speak_nothing_is_called_backdoored_or_clean(giv
         assert told(quiet).label is VerdictLabel.INCONCLUSIVE
 
 
-def test_too_small_a_null_claims_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verdicts, "shipped", lambda: made_up(8))
-    loud = told(heard(shift=1.2))
+def test_too_small_a_null_claims_nothing() -> None:
+    loud = judge(heard(shift=1.2), EvidenceOptions(), made_up(8))
     assert (loud.label, loud.false_alarms) == (VerdictLabel.INCONCLUSIVE, pytest.approx(1 / 9))
     assert loud.signals[-1].threshold is None
     assert not any(signal.fires for signal in loud.signals)
