@@ -25,7 +25,17 @@ from worker.formats.load import load
 from worker.statistics import proportion
 
 HEAD = (
-    *("model", "seed", "verdict", "label shift", "relative size", "outcome"),
+    *(
+        "model",
+        "seed",
+        "verdict",
+        "false alarms",
+        "label shift",
+        "row",
+        "relative size",
+        "together",
+        "outcome",
+    ),
     *("ACC before", "ACC after", "ASR before", "ASR after", "pruned", "relearned", "seconds"),
 )
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -123,6 +133,7 @@ def row(case: Case, seed: int) -> str:
         case.name,
         str(seed),
         " ".join([verdict["label"], *(f"→ {k}" for k in verdict["target_classes"])]),
+        "–" if verdict["false_alarms"] is None else f"{verdict['false_alarms']:.0%}",
         *(f"{signal['value']:.2f}" for signal in verdict["signals"]),
         report["outcome"],
         *acc,

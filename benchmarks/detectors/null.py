@@ -1,8 +1,8 @@
 """Make the null of the verdict out of what the witnesses said of clean nets.
 
-    python -m benchmarks.detectors.null WITNESSES.jsonl ... [--out worker/detectors/null.json]
+    python -m benchmarks.detectors.null [benchmarks/detectors/calibrating.jsonl] [--out worker/detectors/null.json]
 
-Nets without BatchNorm are left out, since unlearning is not heard on them.
+The lines are those of `benchmarks.detectors.witnesses`; each carries the command that trained its net.
 """
 
 import argparse
@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import TypeAdapter
 
 from app.contract.options import SanitizeOptions
 from worker.detectors.null import CleanNet
@@ -19,6 +18,7 @@ from worker.detectors.perturbation import Blend, Form, Perturbation, smallest
 from worker.detectors.target_label import strongest
 from worker.detectors.verdict import Heard
 
+CALIBRATING = Path(__file__).parent / "calibrating.jsonl"
 SHIPPED = Path(__file__).parents[2] / "worker" / "detectors" / "null.json"
 WITHOUT_BATCHNORM = ("vgg16_cifar",)
 FITTED = round(500 * SanitizeOptions().split.fit)  # images
@@ -55,15 +55,10 @@ def read(paths: list[Path]) -> list[dict[str, Any]]:
 def main() -> None:
     """Write it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("witnesses", type=Path, nargs="+")
+    parser.add_argument("witnesses", type=Path, nargs="?", default=CALIBRATING)
     parser.add_argument("--out", type=Path, default=SHIPPED)
     args = parser.parse_args()
-    lines = [
-        line
-        for line in read(args.witnesses)
-        if line["attack"] is None and not line["architecture"].startswith(WITHOUT_BATCHNORM)
-    ]
-    nets = TypeAdapter(tuple[CleanNet, ...]).dump_python(tuple(map(clean_net, lines)), mode="json")
+    nets = [clean_net(line).model_dump(mode="json") for line in read([args.witnesses])]
     args.out.write_text("[\n" + ",\n".join(json.dumps(net) for net in nets) + "\n]\n")
     print(f"{len(nets)} clean nets in {args.out}")
 

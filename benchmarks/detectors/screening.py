@@ -2,10 +2,11 @@
 
     python -m benchmarks.detectors.screening --data DIR --out screening.jsonl [--weights FOLDER ...] [--models NAME ...]
 
-500 clean images are given, and the command screens 600 others and 400 with the trigger of the model; none of them had
-been seen by anyone. `five metrics of 30` is the published setting: 30 clean images are all that there is, each judged
-without itself, with 100 and 100 inputs. A triggered image that does not fool the model counts as triggered all the
-same; what is said `of_hits` leaves it out. What is in the file already is not done again.
+500 clean images are given, and the command screens 600 others and 400 with the trigger of the model (200 and 200 where
+each costs hundreds of forward passes); none of them had been seen by anyone. `five metrics of 30` is the published
+setting: 30 clean images are all that there is, each judged without itself, with 100 and 100 inputs. A triggered image
+that does not fool the model counts as triggered all the same; what is said `of_hits` leaves it out.
+What is in the file already is not done again.
 """
 
 import argparse
@@ -33,8 +34,12 @@ from worker.pipelines.scoring import classes_of
 from worker.pipelines.screen import RATES, screen
 from worker.samples.interface import SampleSet
 
-PER_CLASS, CLEAN, TRIGGERED = 50, 600, 400
-FEW_PER_CLASS, FEW = 3, 100  # clean images of each class, and inputs of each kind, of the published setting
+PER_CLASS = 50  # clean images that are given
+INPUTS = {
+    "margin": (600, 400),
+    "five_metrics": (200, 200),
+}  # clean and triggered ones that the command screens
+FEW_PER_CLASS, FEW = 3, 100  # of the published setting: clean images of each class, inputs of each kind
 METRICS_OF_30 = "five metrics of 30"
 
 
@@ -45,7 +50,8 @@ def by_command(
     with tempfile.TemporaryDirectory() as name:
         samples, suspects = Path(name, "clean.npz"), Path(name, "suspects.npz")
         np.savez(samples, images=_pixels(clean.images), labels=clean.labels.numpy())
-        inputs = torch.cat([judged.clean[:CLEAN], judged.triggered[:TRIGGERED]])
+        clean_inputs, triggered = INPUTS[detector]
+        inputs = torch.cat([judged.clean[:clean_inputs], judged.triggered[:triggered]])
         np.savez(suspects, images=_pixels(inputs))
         options = SanitizeOptions.model_validate({"seed": seed, "screen": {"detector": detector}})
         report = screen(Request(subject.path, samples, options, at), suspects).report
@@ -57,7 +63,7 @@ def by_command(
     return {
         "forwards": report.forwards,
         "seconds": report.timings["total_s"],
-        **rates(scores, CLEAN, lines, hit),
+        **rates(scores, clean_inputs, lines, hit),
     }
 
 
@@ -102,8 +108,9 @@ def rates(scores: Tensor, clean: int, lines: list[float | None], hit: Tensor) ->
 
 
 def hits(suspect: Classifier, judged: Exam) -> Tensor:
-    """Which triggered inputs fool the model, (TRIGGERED,)."""
-    return suspect.predictions(judged.triggered[:TRIGGERED]) == judged.wanted[:TRIGGERED]
+    """Which triggered inputs fool the model, the first of them."""
+    most = max(triggered for _, triggered in INPUTS.values())
+    return suspect.predictions(judged.triggered[:most]) == judged.wanted[:most]
 
 
 def auroc(positive: Tensor, negative: Tensor) -> float:

@@ -46,6 +46,7 @@ def measure(path: Path, card: Card, test: Images) -> dict[str, Any]:
         "target": card.planted.target if card.planted else None,
         "accuracy": card.acc.value,
         "seed": card.seed,
+        "command": card.command,
         **said(examined),
         "seconds": {**clock.seconds, "whole": time.monotonic() - started},
     }

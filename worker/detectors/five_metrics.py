@@ -26,9 +26,7 @@ Numbers = NDArray[np.float64]
 
 FEWEST = 3  # clean images; each is judged by detectors that need two
 METRICS = 5  # robustness, weakness, sensitivity, inverse sensitivity, noise
-NEIGHBOURS = (
-    2 / 3
-)  # of the clean images; published: 20 of 30. Twenty of many drown in equal curves (decision 18)
+NEIGHBOURS = 2 / 3  # of the clean images, as 20 of 30 are; see decision 16
 FOLDS = 100  # of the clean images; each is judged by detectors that were fitted to the others
 
 

@@ -59,9 +59,11 @@ class Heard:
     @property
     def said(self) -> Said:
         """Each witness that was heard, on a scale on which more is more suspicious."""
-        words: dict[str, Mapping[int, float]] = {SIZE: self.sizes}
-        for name, pull in ((SHIFT, self.shift), (MOVEMENT, self.movement)):
-            words[name] = dict(enumerate(pull.per_class)) if pull else {}
+        pulls = {SHIFT: self.shift, MOVEMENT: self.movement}
+        words: dict[str, Mapping[int, float]] = {
+            name: dict(enumerate(pull.per_class)) for name, pull in pulls.items() if pull
+        }
+        words[SIZE] = self.sizes
         return {
             name: {k: UNITS[name].rising(word) for k, word in of_class.items()}
             for name, of_class in words.items()
