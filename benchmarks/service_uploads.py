@@ -1,4 +1,7 @@
-"""A large upload, beside what a bare copy through a loopback socket to the same disk takes in the same run."""
+"""A large upload, beside what a bare copy through a loopback socket to the same disk takes in the same run.
+
+An upload is answered when its bytes outlive a power cut, so the copy that is flushed to the disk does the same work.
+"""
 
 import os
 import socket
@@ -22,7 +25,8 @@ HEADINGS = (
     "MB",
     "seconds",
     "MB/s",
-    "of the bare copy (target ≥ 0.33)",
+    "of the bare copy",
+    "of the flushed copy (target ≥ 0.33)",
     "API memory grew by MB (target < 50)",
 )
 
@@ -43,9 +47,12 @@ def rows(megabytes: int) -> Iterator[tuple[str, ...]]:
     names = {"copy": "bare copy", "flushed": "bare copy, flushed to the disk", "upload": "PUT /v1/artifacts"}
     for what, name in names.items():
         ours = what == "upload"
-        share = f"{seconds['copy'] / seconds[what]:.2f}" if what != "copy" else ""
+        shares = [
+            f"{seconds[copy] / seconds[what]:.2f}" if copy != what else "" for copy in ("copy", "flushed")
+        ]
         grown = f"{max(peaks) - before:.0f}" if ours else ""
-        yield (name, str(megabytes), f"{seconds[what]:.2f}", f"{megabytes / seconds[what]:.0f}", share, grown)
+        speed = f"{megabytes / seconds[what]:.0f}"
+        yield (name, str(megabytes), f"{seconds[what]:.2f}", speed, *shares, grown)
 
 
 def _fill(path: Path, megabytes: int) -> None:

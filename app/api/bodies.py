@@ -1,7 +1,7 @@
 """Request bodies, piece by piece: never whole in memory, never written on the event loop."""
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 
 import anyio
 from anyio import to_thread
@@ -17,14 +17,19 @@ DISK = anyio.CapacityLimiter(32)  # threads that wait for the disk keep nobody f
 
 async def pour(request: Request, write: Callable[[bytes], None], limits: Limits) -> None:
     """Give the body to `write`, in a thread. Raises `RequestError` (request.slow) when it comes too slowly."""
-    pending = bytearray()
+    pending, size = list[bytes](), 0  # joining them would cost more than the disk does
     async for piece in _pieces(request, limits):
-        pending += piece
-        if len(pending) >= PIECE:
-            await to_thread.run_sync(write, bytes(pending), limiter=DISK)
-            pending.clear()
-    if pending:
-        await to_thread.run_sync(write, bytes(pending), limiter=DISK)
+        pending.append(piece)
+        size += len(piece)
+        if size >= PIECE:
+            await to_thread.run_sync(_write_all, write, pending, limiter=DISK)
+            pending, size = [], 0
+    await to_thread.run_sync(_write_all, write, pending, limiter=DISK)
+
+
+def _write_all(write: Callable[[bytes], None], pieces: Iterable[bytes]) -> None:
+    for piece in pieces:
+        write(piece)
 
 
 async def read(request: Request, limit: int, limits: Limits) -> bytes:
