@@ -10,7 +10,7 @@ import resource
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from errno import EACCES, EFBIG, EMFILE, ENOMEM, EPERM
+from errno import EACCES, EFBIG, EMFILE, ENOMEM, EPERM, EROFS
 from pathlib import Path
 
 from app.contract.confinement import LayerName
@@ -94,7 +94,7 @@ def _files(policy: Policy) -> tuple[Attempt, ...]:
     return (
         Attempt("read a file outside", lambda: os.close(os.open("/etc/passwd", os.O_RDONLY))),
         Attempt("list a folder outside", lambda: os.scandir("/").close()),
-        Attempt("write a file outside", _write_outside),
+        Attempt("write a file outside", _write_outside, REFUSALS | {EROFS}),
         Attempt("make a link", lambda: _made(folder, lambda path: path.symlink_to("/etc/passwd"))),
         Attempt("make a pipe with a name", lambda: _made(folder, os.mkfifo)),
     )
@@ -152,13 +152,13 @@ def _raise_limit() -> None:
 
 
 def _write_outside() -> None:
-    """Raises the last refusal when every place refuses."""
+    """Raises the most telling refusal when every place refuses: that a disk is read-only says little of a layer."""
     refusal: OSError | None = None
     for place in ELSEWHERE:
         try:
             _made(place, lambda path: path.touch())
         except OSError as error:
-            refusal = error
+            refusal = error if refusal is None or error.errno in REFUSALS else refusal
         else:
             return
     if refusal is not None:

@@ -151,14 +151,11 @@ def test_what_is_missing_is_named_with_a_remedy(tmp_path: Path) -> None:
     assert "level" in problem["remedy"]
 
 
-@pytest.mark.parametrize(
-    ("user", "folder", "expected"),
-    [(0, "open", "user of its own"), (0, "closed", "user 0"), (65534, "open", "user 65534")],
-)
-def test_it_holds_for_root_and_for_any_other_user(
-    tmp_path: Path, user: int, folder: str, expected: str
-) -> None:
-    """In a mount namespace of its own, where other users can enter the folder of root's Python."""
+def proven(tmp_path: Path, folder: str, *become: str, namespaces: tuple[str, ...] = ("-m",)) -> str:
+    """What became of privileges where every layer held.
+
+    In namespaces of its own, where other users can enter the folder of root's Python.
+    """
     if os.geteuid() != 0:
         pytest.skip("only root can become others; this whole file ran as an ordinary user instead")
     tmp_path.chmod(0o755)
@@ -168,24 +165,39 @@ def test_it_holds_for_root_and_for_any_other_user(
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o1777)
     script = "from worker.cage.proof import prove; print(prove().model_dump_json())"
-    become = ["setpriv", "--reuid", str(user), "--regid", str(user), "--clear-groups"] if user else []
-    command = [
-        "unshare",
-        "-m",
-        "sh",
-        "-c",
-        AS_ANYBODY,
-        "sh",
-        str(tmp_path),
-        *become,
-        sys.executable,
-        "-c",
-        script,
-    ]
+    asked = [*become, sys.executable, "-c", script]
+    command = ["unshare", *namespaces, "sh", "-c", AS_ANYBODY, "sh", str(tmp_path), *asked]
     environment = {"PATH": os.environ["PATH"], "TMPDIR": str(tmp_path / folder)}
     done = subprocess.run(command, capture_output=True, check=False, cwd=ROOT, env=environment)
     assert done.returncode == 0, done.stderr.decode()
     layers = json.loads(done.stdout)["layers"]
     assert [layer["name"] for layer in layers if not layer["enforced"]] == []
     (privileges,) = (layer["detail"] for layer in layers if layer["name"] == "privileges")
-    assert privileges.startswith(expected)
+    told: str = privileges
+    return told
+
+
+def become(user: int) -> tuple[str, ...]:
+    return ("setpriv", "--reuid", str(user), "--regid", str(user), "--clear-groups")
+
+
+@pytest.mark.parametrize(
+    ("user", "folder", "expected"),
+    [(0, "open", "user of its own"), (0, "closed", "user 0"), (65534, "open", "user 65534")],
+)
+def test_it_holds_for_root_and_for_any_other_user(
+    tmp_path: Path, user: int, folder: str, expected: str
+) -> None:
+    assert proven(tmp_path, folder, *(become(user) if user else ())).startswith(expected)
+
+
+def test_it_holds_under_what_compose_imposes_on_a_container(tmp_path: Path) -> None:
+    """Its namespaces, a read-only root, the user of the images, no capability, no new privileges.
+
+    What a container runtime does besides is its own profile of system calls, which is not here.
+    """
+    namespaces = ("-m", "-n", "-p", "-i", "-u", "--fork", "--mount-proc")
+    read_only = 'mount --bind "$0" "$0"; mount -o remount,bind,ro /; ! touch /seen 2>/dev/null && exec "$@"'
+    reduced = ("--no-new-privs", "--bounding-set=-all", "--inh-caps=-all")
+    wrapped = ("sh", "-ec", read_only, str(tmp_path), *become(10001), *reduced)
+    assert proven(tmp_path, "open", *wrapped, namespaces=namespaces).startswith("user 10001")
