@@ -36,7 +36,12 @@ NORMALISATIONS = (
     "tiny_imagenet",
     "gtsrb",
 )
-DETECTORS = ("label shift of the unlearned model", "relative size of the smallest perturbation")
+DETECTORS = (
+    "label shift of the unlearned model",
+    "movement of the last layer in unlearning",
+    "relative size of the smallest perturbation",
+    "relative length of the shortest way in the features",
+)
 
 
 class KindCapability(Frozen):

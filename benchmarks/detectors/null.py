@@ -35,7 +35,7 @@ def heard(line: dict[str, Any]) -> Heard:
     shift, movement = (
         strongest(line[name]) if follows and line[name] else None for name in ("shift", "movement")
     )
-    return Heard(shift, movement, smallest(found, found), 10, FITTED)
+    return Heard(shift, movement, smallest(found, found), line["shortcuts"], 10, FITTED)
 
 
 def clean_net(line: dict[str, Any]) -> CleanNet:

@@ -38,8 +38,10 @@ JUDGED = (
     "shift",
     "row",
     "size",
+    "way",
     "s",
 )
+WITNESSES = (verdicts.SHIFT, verdicts.MOVEMENT, verdicts.SIZE, verdicts.SHORTCUT)
 SUMMARY = ("what", "share (95 %)")
 SCREENED = (
     "model",
@@ -135,7 +137,7 @@ def _mean(lines: list[Line], key: str) -> float | None:
 def _cells(model: Judged) -> tuple[str, ...]:
     line, verdict = model.line, model.verdict
     own = {signal.name: f"{signal.value:.2f} on {signal.target_class}" for signal in verdict.signals}
-    witnesses = (own.get(name, "–") for name in (verdicts.SHIFT, verdicts.MOVEMENT, verdicts.SIZE))
+    witnesses = (own.get(name, "–") for name in WITNESSES)
     return (
         line["name"] + (" (null)" if model.calibrates else ""),
         line["attack"] or "none",

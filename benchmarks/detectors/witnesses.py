@@ -58,6 +58,7 @@ def said(examined: Examined) -> dict[str, Any]:
     return {
         "shift": fallen.shift and fallen.shift.per_class,
         "movement": fallen.movement and fallen.movement.per_class,
+        "shortcuts": examined.shortcuts,
         "epochs": [len(run.epochs) for run in fallen.runs],
         "perturbations": [
             {"class": p.target_class, "form": p.form.value, "size": p.size, "tried": p.tried}

@@ -1,9 +1,10 @@
 """The verdict: what the witnesses say of a suspect together, beside what they say of clean nets.
 
-Three witnesses, none of which ever sees a triggered sample: where predictions go in unlearning, which row of the last
-layer moves, and how small a perturbation leads into a class. Their words add up class by class (see `null`), and the
-largest sum is read beside those of clean nets: its p-value is the rate of false alarms that a line at this sum has.
-A model is called `clean` where it looks like the middle of the clean nets; that is no proof, and the report says so.
+Four witnesses, none of which ever sees a triggered sample: where predictions go in unlearning, which row of the last
+layer moves, how small a perturbation leads into a class, and how short a way in the features. Their words add up class
+by class (see `null`), and the largest sum is read beside those of clean nets: its p-value is the rate of false alarms
+that a line at this sum has. A model is called `clean` where it looks like the middle of the clean nets; that is no
+proof, and the report says so.
 """
 
 import math
@@ -20,6 +21,7 @@ from worker.detectors.target_label import Pull
 SHIFT = "label shift of the unlearned model"
 MOVEMENT = "movement of the last layer in unlearning"
 SIZE = "relative size of the smallest perturbation"
+SHORTCUT = "relative length of the shortest way in the features"
 TOGETHER = "all together"
 
 CLASSES = range(5, 21)  # that the null, of ten classes, is taken to speak for
@@ -42,6 +44,7 @@ UNITS = {
     SHIFT: Unit(float, float, "above"),
     MOVEMENT: Unit(lambda x: math.log(max(x, LEAST)), math.exp, "above"),
     SIZE: Unit(lambda x: -math.log(max(x, LEAST)), lambda x: math.exp(-x), "below"),
+    SHORTCUT: Unit(lambda x: -math.log(max(x, LEAST)), lambda x: math.exp(-x), "below"),
     TOGETHER: Unit(float, float, "above"),
 }
 
@@ -53,6 +56,7 @@ class Heard:
     shift: Pull | None
     movement: Pull | None
     sizes: Mapping[int, float]  # relative, smallest form
+    shortcuts: Sequence[float]  # relative, of every class
     num_classes: int
     images: int  # that were fitted
 
@@ -63,7 +67,7 @@ class Heard:
         words: dict[str, Mapping[int, float]] = {
             name: dict(enumerate(pull.per_class)) for name, pull in pulls.items() if pull
         }
-        words[SIZE] = self.sizes
+        words |= {SIZE: self.sizes, SHORTCUT: dict(enumerate(self.shortcuts))}
         return {
             name: {k: UNITS[name].rising(word) for k, word in of_class.items()}
             for name, of_class in words.items()

@@ -9,11 +9,13 @@ import math
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from app.contract.findings import Verdict
 from app.contract.job import Stage
 from app.contract.options import SanitizeOptions
-from worker.classifier import Classifier
+from worker.classifier import EVAL_BATCH, Classifier
+from worker.detectors.latent_shortcut import relative_shortcuts
 from worker.detectors.perturbation import Perturbation, relative_size, smallest
 from worker.detectors.trigger import recover_perturbations
 from worker.detectors.verdict import Heard, judge
@@ -22,6 +24,7 @@ from worker.pipelines.clock import Clock
 from worker.pipelines.fall import Fallen, fall
 from worker.progress import SILENT, As, Progress
 from worker.repair.evidence import Remaining
+from worker.repair.features import Features, head
 from worker.samples.interface import CleanSplit, SampleSet
 from worker.statistics import proportion
 
@@ -35,6 +38,7 @@ class Examined:
     fallen: Fallen
     perturbations: tuple[Perturbation, ...]  # of every form, for the most suspected classes and some others
     sizes: dict[int, float]  # class -> relative size of its smallest perturbation
+    shortcuts: tuple[float, ...]  # of each class, relative; none where the net does not end in a linear layer
     verdict: Verdict
 
     @property
@@ -73,8 +77,9 @@ def examine(
         found = recover_perturbations(suspect, fit, classes, options.perturbation, options.seed, progress)
     sizes = smallest(found, found)
     shift, movement = (fallen.shift, fallen.movement) if fallen.follows_batches else (None, None)
-    heard = Heard(shift, movement, sizes, suspect.num_classes, len(fit))
-    return Examined(fallen, found, sizes, judge(heard, options.evidence))
+    shortcuts = _shortcuts(suspect, fit)
+    heard = Heard(shift, movement, sizes, shortcuts, suspect.num_classes, len(fit))
+    return Examined(fallen, found, sizes, shortcuts, judge(heard, options.evidence))
 
 
 def evidence_left(
@@ -113,6 +118,19 @@ def evidence_left(
         suppressed=True,
         gone=fallen.shift.value <= options.evidence.label_shift,
     )
+
+
+def _shortcuts(suspect: Classifier, fit: SampleSet) -> tuple[float, ...]:
+    """The latent shortcuts of a net whose last layer is a linear one."""
+    name = head(suspect, fit.images[:1])
+    last = suspect.module.get_submodule(name)
+    if not isinstance(last, nn.Linear) or last.out_features != suspect.num_classes:
+        return ()
+    with Features(suspect.module, name) as seen:
+        features = [seen.of(suspect, portion) for portion in fit.images.split(EVAL_BATCH)]
+    weight = last.weight.detach().double().cpu()
+    bias = torch.zeros(len(weight)) if last.bias is None else last.bias.detach().double().cpu()
+    return relative_shortcuts(weight.numpy(), bias.double().numpy(), torch.cat(features).double().numpy())
 
 
 def _most_suspected(num_classes: int, fallen: Fallen, limit: int) -> tuple[int, ...]:

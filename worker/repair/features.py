@@ -39,6 +39,11 @@ class Features:
     def _keep(self, _: nn.Module, inputs: tuple[Any, ...]) -> None:
         self.latest = inputs[0]
 
+    def of(self, classifier: Classifier, images: Tensor) -> Tensor:
+        """Of at most EVAL_BATCH uint8 images, on the CPU; `classifier` is the module's."""
+        classifier.logits(images)
+        return self.seen().detach().cpu()
+
     def seen(self) -> Tensor:
         """Of the latest forward pass: float32 (n, features), with their graph."""
         assert self.latest is not None  # noqa: S101 - a forward pass has run

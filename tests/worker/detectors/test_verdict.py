@@ -8,7 +8,7 @@ from app.contract.findings import Verdict, VerdictLabel
 from app.contract.options import EvidenceOptions
 from worker.detectors.null import CleanNet, Null, line_at, p_value, shipped
 from worker.detectors.target_label import Pull, strongest
-from worker.detectors.verdict import MOVEMENT, SHIFT, SIZE, TOGETHER, Heard, judge
+from worker.detectors.verdict import MOVEMENT, SHIFT, SHORTCUT, SIZE, TOGETHER, Heard, judge
 
 CLASSES = 10
 
@@ -29,6 +29,7 @@ def made_up(nets: int = 20) -> tuple[CleanNet, ...]:
                 SHIFT: words(0.3 + i / 100, 0.0, i % CLASSES),
                 MOVEMENT: words(math.log(1.5) + i / 100, 0.0, (i + 3) % CLASSES),
                 SIZE: words(-math.log(0.7) + i / 100, 0.0, (i + 6) % CLASSES),
+                SHORTCUT: words(-math.log(0.9) + i / 1000, 0.0, (i + 8) % CLASSES),
             },
         )
         for i in range(nets)
@@ -46,6 +47,7 @@ def heard(
         pull(shift, at[0]),
         pull(movement, at[1], 1.0),
         {k: size if k == at[2] else 1.0 for k in range(CLASSES)},
+        [1.0] * CLASSES,
         CLASSES,
         250,
     )
@@ -91,10 +93,10 @@ def test_between_the_lines_a_model_is_suspicious_or_nothing_is_said() -> None:
 @pytest.mark.parametrize(
     "given",
     [
-        Heard(pull(1.2, 3), pull(5, 3), {3: 0.1, 4: 1.0}, 100, 250),
-        Heard(pull(1.2, 3), pull(5, 3), {3: 0.1, 4: 1.0}, 2, 250),
-        Heard(pull(1.2, 3), pull(5, 3), {3: 0.1, 4: 1.0}, CLASSES, 10),
-        Heard(None, None, {k: 0.1 if k == 3 else 1.0 for k in range(CLASSES)}, CLASSES, 250),
+        Heard(pull(1.2, 3), pull(5, 3), {3: 0.1, 4: 1.0}, [], 100, 250),
+        Heard(pull(1.2, 3), pull(5, 3), {3: 0.1, 4: 1.0}, [], 2, 250),
+        Heard(pull(1.2, 3), pull(5, 3), {3: 0.1, 4: 1.0}, [], CLASSES, 10),
+        Heard(None, None, {k: 0.1 if k == 3 else 1.0 for k in range(CLASSES)}, [], CLASSES, 250),
     ],
     ids=["many classes", "two classes", "few images", "no unlearning"],
 )
@@ -103,7 +105,7 @@ def test_where_the_null_does_not_speak_nothing_is_called_backdoored_or_clean(giv
     assert verdict.label is VerdictLabel.SUSPICIOUS
     assert "No more is claimed" in verdict.because
     quiet = Heard(
-        given.shift and pull(0.0, 3), given.movement and pull(1, 3), {}, given.num_classes, given.images
+        given.shift and pull(0.0, 3), given.movement and pull(1, 3), {}, [], given.num_classes, given.images
     )
     if quiet.said:
         assert told(quiet).label is VerdictLabel.INCONCLUSIVE
@@ -117,7 +119,7 @@ def test_too_small_a_null_claims_nothing() -> None:
 
 
 def test_no_witness_says_nothing() -> None:
-    verdict = told(Heard(None, None, {}, CLASSES, 250))
+    verdict = told(Heard(None, None, {}, [], CLASSES, 250))
     assert (verdict.label, verdict.signals, verdict.false_alarms) == (VerdictLabel.INCONCLUSIVE, (), None)
 
 
@@ -146,5 +148,5 @@ def test_a_line_is_where_the_p_value_begins(rate: float) -> None:
 def test_the_shipped_null_has_every_witness_of_every_net() -> None:
     assert len({net.digest for net in shipped()}) == len(shipped()) >= 20
     for net in shipped():
-        assert set(net.said) == {SHIFT, MOVEMENT, SIZE}
+        assert set(net.said) == {SHIFT, MOVEMENT, SIZE, SHORTCUT}
         assert all(set(words) == set(range(CLASSES)) for words in net.said.values())

@@ -23,7 +23,8 @@ def examined(*targets: int, **sizes: float) -> Examined:
         for k in range(4)
     )
     verdict = Verdict(label=VerdictLabel.SUSPICIOUS, target_classes=targets, because="a test")
-    return Examined(Fallen(BEFORE, (), None), found, smallest(found, found), verdict)
+    fallen = Fallen(BEFORE, (), None, None, follows_batches=True)
+    return Examined(fallen, found, smallest(found, found), (), verdict)
 
 
 def accused(*targets: int, **sizes: float) -> list[tuple[int, Form]]:
