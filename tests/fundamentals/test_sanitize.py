@@ -51,7 +51,7 @@ def digest(path: Path) -> str:
 def test_the_backdoored_model_is_accused_of_its_true_target_and_repaired(sanitized: Run) -> None:
     assert sanitized.code == 0, sanitized.err
     report = sanitized.report
-    assert report["verdict"]["label"] == "backdoored", "unlearning and the smallest perturbation agree"
+    assert report["verdict"]["label"] == "backdoored", "no clean net looks as suspicious"
     assert report["verdict"]["target_classes"] == [HORSE]
     assert report["outcome"] == "repaired"
 
@@ -160,12 +160,14 @@ def test_nothing_is_left_over(sanitized: Run) -> None:
 
 
 @pytest.mark.timeout(900)
-def test_the_clean_twin_comes_back_bit_identical_and_is_not_called_clean(tmp_path: Path) -> None:
+def test_the_clean_twin_comes_back_bit_identical_and_is_not_accused(tmp_path: Path) -> None:
     """Everything as the command does it, but for perturbations into the four most suspected classes only."""
     options = SanitizeOptions(perturbation=PerturbationOptions(max_classes=4))
     result = sanitize(Request(CLEAN_TWIN, SAMPLES, options, place()))
     report = deliver(result, tmp_path, {})
-    assert exit_code(report) == ExitCode.INCONCLUSIVE
+    codes = {VerdictLabel.CLEAN: ExitCode.OK, VerdictLabel.INCONCLUSIVE: ExitCode.INCONCLUSIVE}
+    assert exit_code(report) == codes[report.verdict.label]
     assert report.outcome is Outcome.UNCHANGED
-    assert report.verdict.label is VerdictLabel.INCONCLUSIVE
+    assert report.verdict.false_alarms is not None
+    assert report.verdict.false_alarms > report.options.evidence.suspicion
     assert (tmp_path / CLEAN_TWIN.name).read_bytes() == CLEAN_TWIN.read_bytes()
