@@ -21,7 +21,7 @@ from benchmarks.zoo.card import Card
 from benchmarks.zoo.images import Images
 from worker.device import place
 from worker.pipelines.clock import Clock
-from worker.pipelines.examine import Examined, examine
+from worker.pipelines.examine import hear
 from worker.samples.interface import SampleSet
 from worker.samples.split import split
 
@@ -37,7 +37,7 @@ def measure(path: Path, card: Card, test: Images) -> dict[str, Any]:
     suspect = classifier(path, place("cpu"))
     started, clock = time.monotonic(), Clock()
     torch.manual_seed(options.seed)
-    examined = examine(suspect, parts.fit, options, clock)
+    fallen, found, heard = hear(suspect, parts.fit, options, clock)
     return {
         "name": card.name,
         "digest": card.digest,
@@ -47,23 +47,14 @@ def measure(path: Path, card: Card, test: Images) -> dict[str, Any]:
         "accuracy": card.acc.value,
         "seed": card.seed,
         "command": card.command,
-        **said(examined),
-        "seconds": {**clock.seconds, "whole": time.monotonic() - started},
-    }
-
-
-def said(examined: Examined) -> dict[str, Any]:
-    """Of each class: what the unlearnings and the perturbations of each form say."""
-    fallen = examined.fallen
-    return {
         "shift": fallen.shift and fallen.shift.per_class,
         "movement": fallen.movement and fallen.movement.per_class,
-        "shortcuts": examined.shortcuts,
+        "shortcuts": heard.shortcuts,
         "epochs": [len(run.epochs) for run in fallen.runs],
         "perturbations": [
-            {"class": p.target_class, "form": p.form.value, "size": p.size, "tried": p.tried}
-            for p in examined.perturbations
+            {"class": p.target_class, "form": p.form.value, "size": p.size, "tried": p.tried} for p in found
         ],
+        "seconds": {**clock.seconds, "whole": time.monotonic() - started},
     }
 
 

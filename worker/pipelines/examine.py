@@ -6,6 +6,7 @@ triggered sample.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -37,8 +38,7 @@ class Examined:
 
     fallen: Fallen
     perturbations: tuple[Perturbation, ...]  # of every form, for the most suspected classes and some others
-    sizes: dict[int, float]  # class -> relative size of its smallest perturbation
-    shortcuts: tuple[float, ...]  # of each class, relative; none where the net does not end in a linear layer
+    sizes: Mapping[int, float]  # class -> relative size of its smallest perturbation
     verdict: Verdict
 
     @property
@@ -69,17 +69,28 @@ def examine(
     progress: Progress = SILENT,
     checkpoints: Checkpoints = NOWHERE,
 ) -> Examined:
-    """Unlearn, look for perturbations into the classes that unlearning suspects most, and judge."""
+    """Hear every witness, and judge."""
+    fallen, found, heard = hear(suspect, fit, options, clock, progress, checkpoints)
+    return Examined(fallen, found, heard.sizes, judge(heard, options.evidence))
+
+
+def hear(
+    suspect: Classifier,
+    fit: SampleSet,
+    options: SanitizeOptions,
+    clock: Clock,
+    progress: Progress = SILENT,
+    checkpoints: Checkpoints = NOWHERE,
+) -> tuple[Fallen, tuple[Perturbation, ...], Heard]:
+    """Unlearn, and look for ways into the classes that unlearning suspects most."""
     with clock.stage(Stage.UNLEARN):
         fallen = fallen_once(suspect, fit, options, progress, checkpoints)
     with clock.stage(Stage.PERTURB):
         classes = _most_suspected(suspect.num_classes, fallen, options.perturbation.max_classes)
         found = recover_perturbations(suspect, fit, classes, options.perturbation, options.seed, progress)
-    sizes = smallest(found, found)
     shift, movement = (fallen.shift, fallen.movement) if fallen.follows_batches else (None, None)
-    shortcuts = _shortcuts(suspect, fit)
-    heard = Heard(shift, movement, sizes, shortcuts, suspect.num_classes, len(fit))
-    return Examined(fallen, found, sizes, shortcuts, judge(heard, options.evidence))
+    sizes, shortcuts = smallest(found, found), _shortcuts(suspect, fit)
+    return fallen, found, Heard(shift, movement, sizes, shortcuts, suspect.num_classes, len(fit))
 
 
 def evidence_left(
@@ -121,7 +132,7 @@ def evidence_left(
 
 
 def _shortcuts(suspect: Classifier, fit: SampleSet) -> tuple[float, ...]:
-    """The latent shortcuts of a net whose last layer is a linear one."""
+    """The latent shortcuts of a net whose last layer is a linear one; none of any other."""
     name = head(suspect, fit.images[:1])
     last = suspect.module.get_submodule(name)
     if not isinstance(last, nn.Linear) or last.out_features != suspect.num_classes:

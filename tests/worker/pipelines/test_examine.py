@@ -24,7 +24,7 @@ def examined(*targets: int, **sizes: float) -> Examined:
     )
     verdict = Verdict(label=VerdictLabel.SUSPICIOUS, target_classes=targets, because="a test")
     fallen = Fallen(BEFORE, (), None, None, follows_batches=True)
-    return Examined(fallen, found, smallest(found, found), (), verdict)
+    return Examined(fallen, found, smallest(found, found), verdict)
 
 
 def accused(*targets: int, **sizes: float) -> list[tuple[int, Form]]:
