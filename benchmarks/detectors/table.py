@@ -19,7 +19,7 @@ import torch
 from app.contract.findings import Verdict, VerdictLabel
 from app.contract.options import EvidenceOptions
 from app.contract.report import Estimate
-from benchmarks.detectors.null import heard, read
+from benchmarks.detectors.null import CALIBRATING, heard, read
 from benchmarks.detectors.screening import auroc
 from benchmarks.efficacy.table import BEGIN, END, markdown, share
 from worker.detectors import verdict as verdicts
@@ -94,7 +94,8 @@ def witnesses(lines: Iterable[Line]) -> str:
     )
     planted = [m for m in models if m.line["attack"]]
     one_target = [m for m in planted if m.line["target"] is not None]
-    checked = [m for m in models if not m.line["attack"] and not m.calibrates]
+    clean = [m for m in models if not m.line["attack"]]
+    checked, null = ([m for m in clean if m.calibrates is of_null] for of_null in (False, True))
     summary = [
         ("all-to-one nets whose target is named first", _share(m.named for m in one_target)),
         ("backdoored nets called backdoored", _share(_is(m, VerdictLabel.BACKDOORED) for m in planted)),
@@ -106,7 +107,14 @@ def witnesses(lines: Iterable[Line]) -> str:
         ),
         ("clean nets outside the null called backdoored or suspicious", _share(m.accused for m in checked)),
         ("clean nets outside the null called clean", _share(_is(m, VerdictLabel.CLEAN) for m in checked)),
-        ("AUROC of the score, backdoored and those clean nets", f"{_auroc(planted, checked):.3f}"),
+        (
+            "clean nets of the null, each judged by the others, called backdoored or suspicious",
+            _share(m.accused for m in null),
+        ),
+        (
+            "AUROC of the score, backdoored nets and all clean ones",
+            f"{_auroc(planted, [*checked, *null]):.3f}",
+        ),
     ]
     return markdown(SUMMARY, summary) + "\n" + markdown(JUDGED, map(_cells, models))
 
@@ -176,7 +184,7 @@ def main() -> None:
     parser.add_argument("--screening", type=Path, nargs="+", required=True)
     parser.add_argument("--write", type=Path)
     args = parser.parse_args()
-    text = witnesses(read(args.witnesses)) + "\n" + screening(read(args.screening))
+    text = witnesses(read([*args.witnesses, CALIBRATING])) + "\n" + screening(read(args.screening))
     if args.write:
         before, _, rest = args.write.read_text().partition(BEGIN)
         args.write.write_text(before + BEGIN + text + END + rest.partition(END)[2])

@@ -26,10 +26,12 @@ def test_nothing_that_is_judged_calibrates_but_itself() -> None:
     assert not [line["name"] for line in lines if line["digest"] in null]
     assert {line["name"] for line in lines} >= {subject.name for subject in subjects()}
     assert not any(judged(line).calibrates for line in lines)
+    assert all(judged(line).calibrates for line in read([CALIBRATING]))
 
 
 def test_the_page_says_what_the_lines_say() -> None:
-    text = witnesses(read([LINES / "witnesses.jsonl"])) + "\n" + screening(read([LINES / "screening.jsonl"]))
+    lines = read([LINES / "witnesses.jsonl", CALIBRATING])
+    text = witnesses(lines) + "\n" + screening(read([LINES / "screening.jsonl"]))
     assert PAGE.read_text().partition(BEGIN)[2].partition(END)[0] == text
 
 
