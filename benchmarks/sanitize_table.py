@@ -33,6 +33,7 @@ HEAD = (
         "label shift",
         "row",
         "relative size",
+        "way",
         "together",
         "outcome",
     ),
