@@ -15,8 +15,9 @@ class Clock:
 
     @contextmanager
     def stage(self, stage: Stage) -> Iterator[None]:
-        """Measure one stage."""
+        """Measure one stage, or one more part of it."""
         started = time.perf_counter()
         yield
-        self.seconds[f"{stage.value}_s"] = time.perf_counter() - started
+        name = f"{stage.value}_s"
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
         self.seconds["total_s"] = sum(s for name, s in self.seconds.items() if name != "total_s")
