@@ -28,7 +28,8 @@ SHORT = (
     '"recover": {"epochs": 1}, "relearn": {"steps": 0}, "prune": {"threshold_step": 0.5}, '
     '"perturbation": {"steps": 1, "max_classes": 2}'
 )
-QUICK = f'{{"unlearn": {{"max_epochs": 1}}, "evidence": {{"seeds": 1}}, {SHORT}}}'
+UNMOVED = '"evidence": {"seeds": 1, "suspicion": 1e-9, "false_alarms": 1e-9}'  # nothing is ever accused
+QUICK = f'{{"unlearn": {{"max_epochs": 1}}, {UNMOVED}, {SHORT}}}'
 IMPATIENT = {"HEARTBEAT_S": "0.5", "LEASE_S": "4", "LOOK_S": "1", "GRACE_S": "2", "DRAIN_S": "0"}
 
 

@@ -10,11 +10,11 @@ import pytest
 
 from tests.conftest import BACKDOORED as MODEL
 from tests.conftest import free_port
-from tests.service.conftest import SHORT, Server, until
+from tests.service.conftest import SHORT, UNMOVED, Server, until
 from tests.service.tally import TALLY
 
 SLOW = (  # a rate at which no accuracy ever falls, so that all epochs are run on every machine
-    f'{{"unlearn": {{"max_epochs": 15, "lr": 1e-9}}, "evidence": {{"seeds": 1}}, {SHORT}}}'
+    f'{{"unlearn": {{"max_epochs": 15, "lr": 1e-9}}, {UNMOVED}, {SHORT}}}'
 )
 ENDLESS = SLOW.replace("15", "500")
 CHILD = "worker.cage.child"
