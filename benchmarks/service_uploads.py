@@ -25,8 +25,8 @@ HEADINGS = (
     "MB",
     "seconds",
     "MB/s",
-    "of the bare copy",
-    "of the flushed copy (target ≥ 0.33)",
+    "of the bare copy (target ≥ 0.33)",
+    "of the flushed copy",
     "API memory grew by MB (target < 50)",
 )
 

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from io import BytesIO
 from typing import Any
+from urllib.parse import quote
 
 import httpx2
 import pytest
@@ -114,3 +115,22 @@ def test_a_limit_of_reading_reaches_the_child_that_reads(own_server: Server) -> 
         job = own_server.ended(client, own_server.create(client)["id"])
     assert (job["state"], job["problem"]["code"]) == ("failed", "samples.too_many")
     assert "7 images" in job["problem"]["detail"]
+
+
+@pytest.mark.parametrize(
+    "name", ["a\r\nFORGED", "\x1b[2JFORGED", "<img onerror=alert(1)>FORGED", "\u202eFORGED"]
+)
+def test_a_name_forges_no_line_of_the_log(serving: Server, name: str) -> None:
+    """In a path, in a query, as a file of a form, and in what becomes of that form's job."""
+    with httpx2.Client(base_url=serving.url, timeout=60) as client:
+        assert client.get(f"/v1/jobs/{quote(name)}").status_code in (404, 422)
+        stored = client.put("/v1/artifacts", params={"kind": "model", "name": name}, content=b"x")
+        assert stored.status_code in (201, 422)
+        files = {"model": (name, b"x"), "samples": (name, b"x")}
+        answer = client.post("/v1/jobs", files=files)
+        assert answer.status_code in (202, 422)
+        if answer.status_code == 202:
+            assert serving.ended(client, answer.json()["id"])["state"] == "failed"
+    log = serving.log()
+    assert not set(log) & {"\x1b", "\u202e"}
+    assert not [line for line in log.splitlines() if line.startswith("FORGED")]
