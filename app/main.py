@@ -1,5 +1,6 @@
 """The front end as an ASGI application. It never loads a tensor."""
 
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -27,6 +28,8 @@ def create_app(settings: Settings) -> FastAPI:
         current_default_thread_limiter().total_tokens = THREADS
         service = await run_in_threadpool(_open, settings)
         app.state.service = service
+        gc.collect()
+        gc.freeze()  # what is there by now stays; to walk through it again and again stops all requests for 0.1 s
         yield
         await service.rates.close()
         await run_in_threadpool(service.close)

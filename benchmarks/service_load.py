@@ -21,7 +21,9 @@ def main() -> None:
     )
     parser.add_argument("--clients", type=int, default=50)
     parser.add_argument("--seconds", type=float, default=8, help="of one run of the clients")
-    parser.add_argument("--pauses", type=float, nargs="+", default=[0.5, 0.0], help="seconds; 0: flat out")
+    parser.add_argument(
+        "--pauses", type=float, nargs="+", default=[0.5, 0.1, 0.0], help="seconds; 0: flat out"
+    )
     parser.add_argument("--repeats", type=int, default=3, help="of each run of the clients")
     parser.add_argument("--megabytes", type=int, default=500)
     parser.add_argument(

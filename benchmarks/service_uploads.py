@@ -1,11 +1,11 @@
-"""A large upload, beside what a bare copy through a loopback socket to the same disk takes in the same run.
+"""A large upload, beside what `cat` through a loopback socket to the same disk takes in the same run.
 
 An upload is answered when its bytes outlive a power cut, so the copy that is flushed to the disk does the same work.
 """
 
 import os
 import socket
-import threading
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,16 +17,15 @@ from benchmarks.service_clients import api
 from tests.service.conftest import Server
 
 PIECE = 1024 * 1024
-REPEATS = 3
-SHARE = 1 / 3  # of the bare copy
+REPEATS = 5
 GROWTH_MB = 50
 HEADINGS = (
     "what",
     "MB",
     "seconds",
     "MB/s",
-    "of the bare copy (target ≥ 0.33)",
-    "of the flushed copy",
+    "of cat (target ≥ 0.33)",
+    "of cat, flushed",
     "API memory grew by MB (target < 50)",
 )
 
@@ -38,13 +37,16 @@ def rows(megabytes: int) -> Iterator[tuple[str, ...]]:
         _fill(source, megabytes)
         took: dict[str, list[float]] = {"copy": [], "flushed": [], "upload": []}
         before, peaks = _memory(server), []
-        for _ in range(REPEATS):
+        for number in range(REPEATS):
+            _mark(source, number)
             took["copy"].append(_timed(lambda: _copy(source, server.home / "copy", flush=False)))
-            took["flushed"].append(_timed(lambda: _copy(source, server.home / "copy", flush=True)))
+            took["flushed"].append(_timed(lambda: _copy(source, server.home / "copy, flushed", flush=True)))
             took["upload"].append(_timed(lambda: _upload(server, source)))
+            for copy in server.home.glob("copy*"):
+                copy.unlink()
             peaks.append(_memory(server))
         seconds = {what: median(runs) for what, runs in took.items()}
-    names = {"copy": "bare copy", "flushed": "bare copy, flushed to the disk", "upload": "PUT /v1/artifacts"}
+    names = {"copy": "cat", "flushed": "cat, flushed to the disk", "upload": "PUT /v1/artifacts"}
     for what, name in names.items():
         ours = what == "upload"
         shares = [
@@ -61,6 +63,12 @@ def _fill(path: Path, megabytes: int) -> None:
             file.write(os.urandom(PIECE))
 
 
+def _mark(path: Path, number: int) -> None:
+    """Make it another file: what is known by its digest already would be replaced, and that takes time too."""
+    with path.open("r+b") as file:
+        file.write(number.to_bytes(8))
+
+
 def _timed(work: Callable[[], None]) -> float:
     began = time.perf_counter()
     work()
@@ -68,21 +76,17 @@ def _timed(work: Callable[[], None]) -> float:
 
 
 def _copy(source: Path, target: Path, *, flush: bool) -> None:
-    def send(port: int) -> None:
-        with socket.create_connection(("127.0.0.1", port)) as connection, source.open("rb") as file:
-            connection.sendfile(file)
-
+    """`cat` at both ends of a loopback socket."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        sender = threading.Thread(target=send, args=(server.getsockname()[1],))
-        sender.start()
+        port = server.getsockname()[1]
+        command = ["bash", "-c", f'cat "$0" > /dev/tcp/127.0.0.1/{port}', str(source)]
+        sender = subprocess.Popen(command)
         connection, _ = server.accept()
         with connection, target.open("wb") as file:
-            while piece := connection.recv(PIECE):
-                file.write(piece)
+            subprocess.run(["cat"], stdin=connection.fileno(), stdout=file, check=True)  # noqa: S607 - the one in PATH
             if flush:
                 os.fsync(file.fileno())
-        sender.join()
-    target.unlink()
+        assert sender.wait() == 0
 
 
 def _upload(server: Server, source: Path) -> None:

@@ -1,7 +1,8 @@
 """Request bodies, piece by piece: never whole in memory, never written on the event loop."""
 
+import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
 import anyio
 from anyio import to_thread
@@ -11,20 +12,32 @@ from app.blobs.interface import too_large
 from app.errors import RequestError
 from app.settings import Limits
 
-PIECE = 1024 * 1024  # bytes gathered before a thread is asked to take them
+PORTION = 8 * 1024 * 1024  # bytes gathered before a thread is asked to take them
 DISK = anyio.CapacityLimiter(32)  # threads that wait for the disk keep nobody from the ledger
 
 
 async def pour(request: Request, write: Callable[[bytes], None], limits: Limits) -> None:
-    """Give the body to `write`, in a thread. Raises `RequestError` (request.slow) when it comes too slowly."""
+    """Give the body to `write`, in a thread, while more of it comes. Raises `RequestError` (request.slow).
+
+    One portion is being written and one gathered, so no more than two are ever held.
+    """
     pending, size = list[bytes](), 0  # joining them would cost more than the disk does
-    async for piece in _pieces(request, limits):
-        pending.append(piece)
-        size += len(piece)
-        if size >= PIECE:
-            await to_thread.run_sync(_write_all, write, pending, limiter=DISK)
-            pending, size = [], 0
-    await to_thread.run_sync(_write_all, write, pending, limiter=DISK)
+    written = _written(write, ())
+    try:
+        async for piece in _pieces(request, limits):
+            pending.append(piece)
+            size += len(piece)
+            if size >= PORTION:
+                await written
+                written = _written(write, pending)
+                pending, size = [], 0
+    finally:
+        await written  # whoever discards the file must not take it from a thread that still writes
+    await _written(write, pending)
+
+
+def _written(write: Callable[[bytes], None], pieces: Sequence[bytes]) -> asyncio.Future[None]:
+    return asyncio.ensure_future(to_thread.run_sync(_write_all, write, pieces, limiter=DISK))
 
 
 def _write_all(write: Callable[[bytes], None], pieces: Iterable[bytes]) -> None:

@@ -125,7 +125,7 @@ async def get_job(
     """The job; with `wait`, when it is over or there is news, whichever the caller can tell apart."""
     until = time.monotonic() + min(look.wait, service.settings.limits.max_wait_s)
     while True:
-        job = await run_in_threadpool(_find, service, tenant, job_id)
+        job = await service.looks.present(tenant, job_id)
         changed = known is not None and etag(job) != known
         if job.state.is_terminal or changed or time.monotonic() >= until:
             return _shown(job, known)
@@ -219,11 +219,6 @@ def _rerun(service: Service, tenant: str, job_id: str, changes: Rerun, key: str 
         triggered_target=before.triggered_target,
     )
     return _submit(service, tenant, asked, key, job_id)
-
-
-def _find(service: Service, tenant: str, job_id: str) -> Job:
-    with service.database.read() as tx:
-        return jobs.present(tx, tenant, job_id)
 
 
 def _accepted(job: Job, *, replayed: bool = False) -> Response:

@@ -9,6 +9,7 @@ from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.concurrency import run_in_threadpool
 
+from app.api.looks import Looks
 from app.api.rates import Rates
 from app.attestation.signing import PrivateKey, read_private_key
 from app.bell.ring import Bell
@@ -34,6 +35,7 @@ class Service:
 
     settings: Settings
     database: Database
+    looks: Looks
     blobs: Blobs
     bell: Bell
     rates: Rates
@@ -43,9 +45,11 @@ class Service:
     @classmethod
     def open(cls, settings: Settings) -> "Service":
         """Open every part; the ledger is not asked yet. Raises `SettingsError`, `SigningKeyError`."""
+        database = Database(settings.database)
         return cls(
             settings,
-            Database(settings.database),
+            database,
+            Looks(database),
             open_blobs(settings),
             Bell(settings),
             Rates(settings),

@@ -67,19 +67,19 @@ class Tally:
     """Digest and size of bytes on their way in, of which at most `limit` are taken."""
 
     def __init__(self, limit: int) -> None:
-        self._sha = hashlib.sha256()
-        self._size, self._limit = 0, limit
+        self.size = 0
+        self._sha, self._limit = hashlib.sha256(), limit
 
     def take(self, data: bytes) -> None:
         """Count the next bytes. Raises `RequestError` (request.too_large)."""
-        self._size += len(data)
-        if self._size > self._limit:
+        self.size += len(data)
+        if self.size > self._limit:
             raise too_large(self._limit)
         self._sha.update(data)
 
     def staged(self, staging: Staging) -> Staged:
         """All of them, complete."""
-        return Staged(f"sha256:{self._sha.hexdigest()}", self._size, staging)
+        return Staged(f"sha256:{self._sha.hexdigest()}", self.size, staging)
 
 
 def too_large(limit: int) -> RequestError:

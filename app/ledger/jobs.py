@@ -1,6 +1,7 @@
 """What the owner of a job does with it: submit, look, list, cancel, delete."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 from uuid import uuid4
 
@@ -11,10 +12,19 @@ from app.errors import ConflictError, GoneError, RequestError, UnknownError
 from app.ledger import artifacts as held
 from app.ledger import events, tenants
 from app.ledger.database import now
+from app.ledger.queue import places
 from app.ledger.rows import JOBS, to_jobs
 from app.ledger.tables import events as events_table
 from app.ledger.tables import job_artifacts, jobs
-from app.ledger.tables import tenants as tenants_table
+
+_ID = re.compile("job_[0-9a-f]{32}")
+
+
+class Owned(NamedTuple):
+    """A job, as its tenant asks for it."""
+
+    tenant_id: str
+    job_id: str
 
 
 class Place(NamedTuple):
@@ -35,7 +45,7 @@ def submit(
 ) -> Job:
     """Write down a queued job. Raises `QuotaError`; `RequestError` (artifact.unknown) for an input never uploaded."""
     tenants.may_queue(tx, tenant_id)
-    job_id = f"job_{uuid4().hex}"
+    job_id = f"job_{uuid4().hex}"  # see _ID
     named = request.inputs.by_kind()
     for digest in sorted(
         {item.digest for item in named.values()}
@@ -48,55 +58,67 @@ def submit(
                 remedy="Upload the file with PUT /v1/artifacts and use the digest that it answers.",
             )
     tx.execute(
-        sa.insert(jobs).values(
-            id=job_id,
-            tenant_id=tenant_id,
-            kind=request.kind.value,
-            state=JobState.QUEUED.value,
-            pool=pool,
-            options=request.options.model_dump(mode="json"),
-            triggered_target=request.triggered_target,
-            rerun_of=rerun_of,
-            not_before=0,
-            created_at=now(),
-            keep_ms=round(keep_s * 1000),
-        )
+        _SUBMITTED,
+        {
+            "id": job_id,
+            "tenant_id": tenant_id,
+            "kind": request.kind.value,
+            "pool": pool,
+            "options": request.options.model_dump(mode="json"),
+            "triggered_target": request.triggered_target,
+            "rerun_of": rerun_of,
+            "keep_ms": round(keep_s * 1000),
+        },
     )
-    tx.execute(
-        sa.insert(job_artifacts),
-        [
-            {
-                "job_id": job_id,
-                "kind": kind.value,
-                "tenant_id": tenant_id,
-                "digest": item.digest,
-                "name": item.name,
-            }
-            for kind, item in named.items()
-        ],
-    )
+    of_job = {"job_id": job_id, "tenant_id": tenant_id}
+    inputs = [
+        of_job | {"kind": kind.value, "digest": item.digest, "name": item.name}
+        for kind, item in named.items()
+    ]
+    tx.execute(_NAMED, inputs)
     events.entered(tx, job_id, 0, JobState.QUEUED)
     return find(tx, tenant_id, job_id)
 
 
+def find_all(tx: sa.Connection, wanted: Collection[Owned]) -> dict[Owned, Job]:
+    """Those of the jobs that there are, in as many statements for many as for one."""
+    ids = [one.job_id for one in wanted if _ID.fullmatch(one.job_id)]  # PostgreSQL refuses some others
+    rows = tx.execute(_FOUND, {"job_ids": ids}).all()
+    owned = {Owned(row.tenant_id, row.id): row for row in rows}
+    mine = {one: row for one, row in owned.items() if one in wanted}  # another tenant's are not there
+    found = dict(zip(mine, to_jobs(tx, list(mine.values())), strict=True))
+    waiting = {one: job for one, job in found.items() if job.state is JobState.QUEUED}
+    queues = {(one.tenant_id, job.pool) for one, job in waiting.items()}
+    place = {queue: places(tx, *queue) for queue in queues}
+    placed = {
+        one: job.model_copy(update={"queue_position": _at(place[one.tenant_id, job.pool], job.id)})
+        for one, job in waiting.items()
+    }
+    return found | placed
+
+
 def find(tx: sa.Connection, tenant_id: str, job_id: str) -> Job:
     """The job. Raises `UnknownError` where there is none, or it is another tenant's."""
-    row = tx.execute(_FOUND, {"job_id": job_id, "tenant_id": tenant_id}).one_or_none()
-    if row is None:
+    one = Owned(tenant_id, job_id)
+    return there(find_all(tx, {one}).get(one), job_id)
+
+
+def there(job: Job | None, job_id: str) -> Job:
+    """The job. Raises `UnknownError` where it is none."""
+    if job is None:
         raise UnknownError(f"There is no job {job_id!r}.", code="job.unknown")
-    job = to_jobs(tx, [row])[0]
-    if job.state is JobState.QUEUED:
-        job = job.model_copy(
-            update={"queue_position": _position(tx, tenant_id, row.pool, row.created_at, job_id)}
-        )
     return job
 
 
 def present(tx: sa.Connection, tenant_id: str, job_id: str) -> Job:
     """The job, unless its bytes are gone. Raises `UnknownError`, `GoneError`."""
-    job = find(tx, tenant_id, job_id)
+    return kept(find(tx, tenant_id, job_id))
+
+
+def kept(job: Job) -> Job:
+    """The job. Raises `GoneError` where its bytes are gone."""
     if job.state is JobState.EXPIRED:
-        raise GoneError(f"The bytes of job {job_id} were deleted.")
+        raise GoneError(f"The bytes of job {job.id} were deleted.")
     return job
 
 
@@ -166,40 +188,18 @@ def bury(tx: sa.Connection, tenant_id: str, job_id: str, remove: held.Remove) ->
     held.delete_unused(tx, tenant_id, sorted(set(digests)), remove)
 
 
-def _position(tx: sa.Connection, tenant_id: str, pool: str, created_at: int, job_id: str) -> int:
-    """Tenants take turns: before a tenant's n-th job come n - 1 of its own and at most n of each other tenant.
-
-    It counts no further than `FURTHEST`, so it takes as long with a hundred jobs in the queue as with a million.
-    """
-    asked = {"tenant_id": tenant_id, "pool": pool, "created_at": created_at, "job_id": job_id}
-    own = tx.scalars(_OWN, asked).one()
-    if own >= FURTHEST:
-        return FURTHEST
-    others = tx.scalars(_OTHERS, {"tenant_id": tenant_id, "pool": pool, "turns": own + 1}).one()
-    return min(FURTHEST, own + 1 + (others or 0))
-
-
-def _counted(condition: sa.ColumnElement[bool], limit: int | sa.BindParameter[int]) -> sa.ScalarSelect[int]:
-    """How many queued jobs of the pool there are, up to a limit."""
-    queued = sa.and_(jobs.c.state == JobState.QUEUED.value, jobs.c.pool == sa.bindparam("pool"))
-    found = sa.select(jobs.c.id).where(queued, condition).limit(limit).correlate(tenants_table).subquery()
-    return sa.select(sa.func.count()).select_from(found).scalar_subquery()
+def _at(place: dict[str, int], job_id: str) -> int:
+    """The job's place; one that is in no short queue was claimed since its row was read, so it was the next."""
+    return place.get(job_id, FURTHEST if len(place) == FURTHEST else 1)
 
 
 # Built once: to put a statement together takes SQLAlchemy longer than these take the database.
-_FOUND = JOBS.where(jobs.c.id == sa.bindparam("job_id"), jobs.c.tenant_id == sa.bindparam("tenant_id"))
-_OWN = sa.select(
-    _counted(
-        sa.and_(
-            jobs.c.tenant_id == sa.bindparam("tenant_id"),
-            sa.tuple_(jobs.c.created_at, jobs.c.id)
-            < sa.tuple_(
-                sa.bindparam("created_at", type_=sa.BigInteger), sa.bindparam("job_id", type_=sa.String)
-            ),
-        ),
-        FURTHEST,
-    )
+_FOUND = JOBS.where(jobs.c.id.in_(sa.bindparam("job_ids", expanding=True)))
+_GIVEN = ("id", "tenant_id", "kind", "pool", "options", "triggered_target", "rerun_of", "keep_ms")
+_SUBMITTED = sa.insert(jobs).values(
+    **{name: sa.bindparam(name) for name in _GIVEN},
+    state=JobState.QUEUED.value,
+    not_before=0,
+    created_at=now(),
 )
-_OTHERS = sa.select(
-    sa.func.sum(_counted(jobs.c.tenant_id == tenants_table.c.id, sa.bindparam("turns", type_=sa.Integer)))
-).where(tenants_table.c.id != sa.bindparam("tenant_id"))
+_NAMED = sa.insert(job_artifacts)

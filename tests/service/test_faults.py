@@ -90,9 +90,9 @@ def test_a_killed_server_leaves_no_process_and_loses_no_job(
 
 def test_a_killed_api_leaves_no_half_of_an_upload(own_server: Server, client: httpx2.Client) -> None:
     own_server.start()
-    head = b"PUT /v1/artifacts?kind=model HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4000000\r\n\r\n"
+    head = b"PUT /v1/artifacts?kind=model HTTP/1.1\r\nHost: localhost\r\nContent-Length: 40000000\r\n\r\n"
     with socket.create_connection(("127.0.0.1", own_server.port), timeout=10) as upload:
-        upload.sendall(head + b"x" * 2_000_000)
+        upload.sendall(head + b"x" * 20_000_000)
         until(lambda: [file for file in (own_server.home / "blobs/.staged").iterdir() if file.stat().st_size])
         for api in own_server.running("uvicorn"):
             os.kill(api, signal.SIGKILL)

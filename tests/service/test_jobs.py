@@ -3,8 +3,11 @@
 import base64
 import hashlib
 import json
+import random
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 from uuid import uuid4
 
 import httpx2
@@ -35,6 +38,30 @@ def uploaded(client: httpx2.Client) -> dict[str, dict[str, str]]:
         assert answer.json() == {"digest": digest(data), "size": len(data), "kind": kind, "name": ""}
         inputs[kind] = {"digest": digest(data), "name": path.name}
     return inputs
+
+
+def test_a_large_file_comes_through_whole(client: httpx2.Client) -> None:
+    """Some portions of it are being written while the next ones come."""
+    data = random.Random(0).randbytes(30_000_001)  # noqa: S311 - no secret
+    answer = client.put("/v1/artifacts", params={"kind": "model"}, content=data)
+    assert (answer.status_code, answer.json()["size"]) == (201, len(data))
+    assert answer.json()["digest"] == digest(data)
+
+
+def test_many_who_look_at_once_are_each_told_their_own(server: Server, client: httpx2.Client) -> None:
+    """They are asked for together, and one that is not there, or is no id at all, spoils nobody's answer."""
+    mine = [server.create(client, kind="detect")["id"] for _ in range(3)]
+    asked = [*mine, "job_" + "0" * 32, "job_\x00", *mine] * 4
+
+    def look(job_id: str) -> tuple[int, str]:
+        answer = client.get(f"/v1/jobs/{quote(job_id)}").json()
+        return answer.get("status", 200), answer.get("id", "")
+
+    with ThreadPoolExecutor(len(asked)) as several:
+        seen = list(several.map(look, asked))
+    assert seen == [(200, job_id) if job_id in mine else (404, "") for job_id in asked]
+    for job_id in mine:
+        client.post(f"/v1/jobs/{job_id}:cancel")
 
 
 def test_a_job_runs_to_its_end(done: dict[str, Any]) -> None:
