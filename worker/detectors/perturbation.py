@@ -46,6 +46,10 @@ class Change(Protocol):
         """One of the ways alone, without its graph, on the CPU."""
         ...
 
+    def times(self, strength: float) -> "Change":
+        """The same, so many times as strong."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, eq=False)  # tensors have no single equality
 class Blend:
@@ -62,6 +66,12 @@ class Blend:
     def pick(self, place: int) -> "Blend":
         """See `Change`."""
         return Blend(*(part[place : place + 1].detach().clone().cpu() for part in (self.keep, self.add)))
+
+    def times(self, strength: float) -> "Blend":
+        """See `Change`: a mask gets more opaque, up to wholly; what is added without one, larger."""
+        mask = 1 - self.keep
+        grown = (strength * mask).clamp(max=1)
+        return Blend(1 - grown, self.add * torch.where(mask > 0, grown / mask, strength))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,6 +99,10 @@ class Bend:
         """See `Change`."""
         return Bend(self.flow[place : place + 1].detach().clone().cpu())
 
+    def times(self, strength: float) -> "Bend":
+        """See `Change`."""
+        return Bend(strength * self.flow)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Perturbation:
@@ -100,9 +114,10 @@ class Perturbation:
     size: float  # infinite when the images never went over to the class
     tried: float = math.inf  # the largest size that was tried
 
-    def perturb(self, pixels: Tensor) -> Tensor:
+    def perturb(self, pixels: Tensor, strength: float = 1.0) -> Tensor:
         """Float pixels in [0, 1], (n, c, h, w), on any device."""
-        return self.change(pixels)[0]
+        change = self.change if strength == 1 else self.change.times(strength)
+        return change(pixels)[0]
 
     def stamp(self, images: Tensor) -> Tensor:
         """Perturbed uint8 images, as a camera or a file would hold them."""

@@ -14,7 +14,7 @@ from torch import nn
 
 from app.contract.findings import Verdict
 from app.contract.job import Stage
-from app.contract.options import SanitizeOptions
+from app.contract.options import EvidenceOptions, SanitizeOptions
 from worker.classifier import EVAL_BATCH, Classifier
 from worker.detectors.latent_shortcut import relative_shortcuts
 from worker.detectors.perturbation import Form, Perturbation, relative_size, smallest
@@ -42,9 +42,8 @@ class Examined:
     sizes: Mapping[int, float]  # class -> relative size of its smallest perturbation
     verdict: Verdict
 
-    @property
-    def accused(self) -> tuple[Perturbation, ...]:
-        """The perturbations into the suspected classes that say what the backdoor does: the smallest and its like.
+    def accused(self, options: EvidenceOptions) -> tuple[Perturbation, ...]:
+        """The perturbations into the suspected classes that say what the backdoor does: evidence, or like the smallest.
 
         A form that needs as much as it needs for other classes is a way through natural features, and a repair that
         closes it as well costs accuracy for nothing.
@@ -53,7 +52,8 @@ class Examined:
         sizes = {p: relative_size(p, self.perturbations) for p in self.perturbations if math.isfinite(p.size)}
         return tuple(
             p for p, size in sizes.items()
-            if p.target_class in targets and size <= ALIKE * self.sizes[p.target_class]
+            if p.target_class in targets
+            and (size < options.relative_size or size <= ALIKE * self.sizes[p.target_class])
         )  # fmt: skip
 
     def expressed(self, options: SanitizeOptions) -> bool:
@@ -113,7 +113,7 @@ def evidence_left(
     verify = As(progress, Stage.VERIFY)
     predicted = repaired.predictions(parts.select.images)
     success, excess = 0.0, 0.0
-    for perturbation in examined.accused:
+    for perturbation in examined.accused(options.evidence):
         k = perturbation.target_class
         found = perturbation.success(repaired, parts.select).value
         by_itself = proportion(predicted[parts.select.labels != k] == k).value

@@ -9,7 +9,7 @@ import torch
 
 from app.contract.changes import Edits
 from app.contract.findings import Skipped
-from app.contract.options import SanitizeOptions
+from app.contract.options import EvidenceOptions, SanitizeOptions
 from app.contract.problem import Problem
 from app.contract.report import (
     Candidate,
@@ -91,7 +91,9 @@ def assemble(
             unlearned=runs[0].epochs[-1].label_shares,
             repaired_unlearned=chosen.label_shares if chosen else None,
         ),
-        perturbations=_perturbations(examined, evaluation, loaded.parts.select, repaired=chosen is not None),
+        perturbations=_perturbations(
+            examined, evaluation, loaded.parts.select, request.options.evidence, repaired=chosen is not None
+        ),
         masks=_layers(decision.masks, chosen.filters if chosen else ()),
         options=request.options,
         seed=request.options.seed,
@@ -168,9 +170,15 @@ def _repair(
 
 
 def _perturbations(
-    examined: Examined, evaluation: Evaluation, select: SampleSet, *, repaired: bool
+    examined: Examined,
+    evaluation: Evaluation,
+    select: SampleSet,
+    options: EvidenceOptions,
+    *,
+    repaired: bool,
 ) -> tuple[Perturbation, ...]:
     """Smallest first; only those into suspected classes are drawn."""
+    accused = examined.accused(options)
     reported = [
         Perturbation(
             target_class=found.target_class,
@@ -179,7 +187,7 @@ def _perturbations(
             relative_size=relative_size(found, examined.perturbations),
             success=success.before,
             after=success.after if repaired else None,
-            pictures=pictures(found, select) if found in examined.accused else (),
+            pictures=pictures(found, select) if found in accused else (),
         )
         for found, success in zip(examined.perturbations, evaluation.successes, strict=True)
     ]

@@ -91,7 +91,7 @@ def decide(
     masks = mean([run.masks for run in recovered])
     dtypes = {name: loaded.model.stored_dtype(name) for name, _ in suspect.module.named_parameters()}
 
-    adversaries = list(examined.accused)
+    adversaries = list(examined.accused(options.evidence))
 
     def left(module: nn.Module) -> Remaining:
         remaining = evidence_left(suspect.with_module(module), examined, parts, options, progress)
@@ -113,7 +113,7 @@ def decide(
             options.prune,
             Rungs(
                 left,
-                relearned if options.relearn.steps and examined.accused else None,
+                relearned if options.relearn.steps and adversaries else None,
                 suppressing_suffices=examined.expressed(options),
             ),
             progress,

@@ -155,3 +155,15 @@ def test_a_class_that_never_went_over_counts_with_what_was_tried() -> None:
     assert relative_size(among[0], among) == 0.25
     assert relative_size(among[4], among) == 0.5, "the root, of warps"
     assert smallest(among, among) == {0: 1.0, 1: 1.0, 2: 1.0, 3: 0.25}
+
+
+def test_a_perturbation_can_be_made_stronger() -> None:
+    pixels = torch.full((1, 1, 1, 2), 0.5)
+    mask, pattern = torch.tensor([[[[0.3, 0.8]]]]), torch.tensor([[[[1.0, 0.0]]]])
+    patch = Blend(1 - mask, mask * pattern)
+    assert patch.times(1.0)(pixels).flatten().tolist() == pytest.approx(patch(pixels).flatten().tolist())
+    twice = patch.times(2.0)(pixels).flatten().tolist()
+    assert twice == pytest.approx([0.4 * 0.5 + 0.6, 0.0]), "twice as opaque, and never more than wholly"
+    added = Blend(torch.ones(1, 1, 1, 2), torch.tensor([[[[0.1, -0.1]]]]))
+    assert added.times(2.0)(pixels).flatten().tolist() == pytest.approx([0.7, 0.3])
+    assert Bend(torch.ones(1, 2, 1, 2)).times(1.5).flow.unique().tolist() == [1.5]

@@ -5,6 +5,7 @@ import math
 import torch
 
 from app.contract.findings import Verdict, VerdictLabel
+from app.contract.options import EvidenceOptions
 from app.contract.report import Epoch
 from worker.detectors.perturbation import Blend, Form, Perturbation, smallest
 from worker.pipelines.examine import Examined
@@ -28,12 +29,16 @@ def examined(*targets: int, **sizes: float) -> Examined:
 
 
 def accused(*targets: int, **sizes: float) -> list[tuple[int, Form]]:
-    return [(p.target_class, p.form) for p in examined(*targets, **sizes).accused]
+    return [(p.target_class, p.form) for p in examined(*targets, **sizes).accused(EvidenceOptions())]
 
 
 def test_the_smallest_and_its_like_are_accused_and_ways_through_natural_features_are_not() -> None:
     assert accused(TARGET, patch=2.0, dense=2.9, warp=9.0) == [(TARGET, Form.PATCH), (TARGET, Form.DENSE)]
     assert accused(TARGET, patch=9.0, dense=9.0, warp=1.0) == [(TARGET, Form.WARP)]
+
+
+def test_what_is_evidence_by_itself_is_accused_however_much_smaller_another_form_is() -> None:
+    assert accused(TARGET, patch=1.0, dense=4.9, warp=9.0) == [(TARGET, Form.PATCH), (TARGET, Form.DENSE)]
 
 
 def test_what_was_never_found_is_not_accused() -> None:

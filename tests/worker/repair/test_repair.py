@@ -106,13 +106,13 @@ def test_the_smallest_affordable_candidate_without_evidence_is_chosen() -> None:
     assert max(asked) == 2, "three pruned rows cost 75 points, which is beyond the budget"
 
 
-def test_where_pruning_leaves_evidence_the_rest_is_relearned() -> None:
+def test_where_pruning_leaves_evidence_the_weights_are_relearned_and_no_filter_is_lost_for_it() -> None:
     suspect, select = four_classes()
     point = choose(suspect, MASKS, select, GENEROUS, rungs(gone_from=9, relearning_helps=True)[0])
     assert point.repair is not None
     assert point.repair.candidate.rung == "relearn"
-    assert point.repair.candidate.pruned == 2, "the largest pruning that the budget allows is the base"
-    assert point.repair.module(suspect).weight.tolist() == [2, 0, 0, 2]
+    assert point.repair.candidate.pruned == 0
+    assert point.repair.module(suspect).weight.tolist() == [2, 2, 2, 2]
 
 
 def test_suppressing_suffices_only_where_perturbations_expressed_the_backdoor() -> None:
@@ -144,7 +144,7 @@ def test_what_is_found_on_a_relearned_model_is_worth_another_relearning_and_no_t
 
     point = choose(suspect, MASKS, select, GENEROUS, Rungs(left, relearn))
     assert (point.repair is not None) is passes
-    assert runs == ([2] * needed if passes else [2, 2, 1, 1, 0, 0])
+    assert runs == ([0] * needed if passes else [0, 0, 1, 1, 2, 2])
 
 
 def test_less_is_taken_of_a_relearned_model_that_costs_too_much() -> None:
@@ -171,6 +171,26 @@ def test_evidence_that_stands_leaves_nothing_chosen_and_offers_one_inside_the_bu
     assert point.chosen is None
     assert point.best is not None
     assert point.considered[point.best].candidate.within_budget
+
+
+def test_where_nothing_affordable_removes_the_evidence_a_costlier_repair_that_does_is_offered() -> None:
+    suspect, select = four_classes()
+
+    def relearn(_: tuple[Filter, ...]) -> Iterator[tuple[nn.Module, float]]:
+        module = Rows()
+        module.weight.data[0] = -1  # a class is lost, 25 points
+        yield module, 1.0
+
+    asked = Rungs(lambda module: Remaining(0.5, gone=bool((module.weight == -1).any())), relearn)
+    budget = PruneOptions(accuracy_budget=0.2, class_budget=1.0, threshold_step=0.1)
+    point = choose(suspect, MASKS, select, budget, asked)
+    assert point.chosen is None
+    assert point.best is not None
+    best = point.considered[point.best]
+    assert best.silent
+    assert not best.candidate.passes
+    assert best.candidate.change.value == -0.25
+    assert "costs more" in point.reason
 
 
 def test_a_candidate_beyond_the_budget_is_not_asked_for_evidence() -> None:
