@@ -281,6 +281,14 @@ def main() -> None:
     print("\n| " + " | ".join(HEADINGS) + " |\n|" + "---|" * len(HEADINGS))
     for line in (*measured, total(measured)):
         print(row(line, max(peaks)))
+    batch = parts.fit.images[: SanitizeOptions().unlearn.batch_size]
+    alone = neighbour("rnp_floor").layers_alone(suspect, batch)
+    ours = measured[0].ours_flop / measured[0].ours_s[0]
+    print(
+        f"\nThe layers of the net alone: {alone / 1e9:.1f} GFLOP/s, {alone / max(peaks):.0%} of peak. ",
+        end="",
+    )
+    print(f"Unlearning, evaluation included, reaches {ours / alone:.0%} of that.")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import anyio
 from anyio import to_thread
@@ -12,7 +13,8 @@ from app.blobs.interface import too_large
 from app.errors import RequestError
 from app.settings import Limits
 
-PORTION = 8 * 1024 * 1024  # bytes gathered before a thread is asked to take them
+SMALL, LARGE = 1024 * 1024, 8 * 1024 * 1024  # bytes gathered before a thread is asked to take them
+ROOMY = anyio.CapacityLimiter(4)  # bodies that may gather so many; with more at once, memory comes first
 DISK = anyio.CapacityLimiter(32)  # threads that wait for the disk keep nobody from the ledger
 
 
@@ -21,13 +23,33 @@ async def pour(request: Request, write: Callable[[bytes], None], limits: Limits)
 
     One portion is being written and one gathered, so no more than two are ever held.
     """
+    with _portion() as portion:
+        await _pour(request, write, limits, portion)
+
+
+@contextmanager
+def _portion() -> Iterator[int]:
+    """How many bytes one body may gather."""
+    body: object | None = object()
+    try:
+        ROOMY.acquire_on_behalf_of_nowait(body)
+    except anyio.WouldBlock:
+        body = None
+    try:
+        yield SMALL if body is None else LARGE
+    finally:
+        if body is not None:
+            ROOMY.release_on_behalf_of(body)
+
+
+async def _pour(request: Request, write: Callable[[bytes], None], limits: Limits, portion: int) -> None:
     pending, size = list[bytes](), 0  # joining them would cost more than the disk does
     written = _written(write, ())
     try:
         async for piece in _pieces(request, limits):
             pending.append(piece)
             size += len(piece)
-            if size >= PORTION:
+            if size >= portion:
                 await written
                 written = _written(write, pending)
                 pending, size = [], 0

@@ -54,12 +54,12 @@ def headline(report: Report) -> str:
     before, n = estimate(accuracy.before), f"(n = {count(accuracy.before.n)})"
     match report.outcome:
         case Outcome.REPAIRED:
-            relearned = report.repair.relearned
-            retuned = f", {plural(relearned, 'weight')} relearned" if relearned else ""
-            what = (
-                f"{count(report.repair.pruned)} of {plural(report.repair.filters, 'filter')} pruned{retuned}, "
-                f"clean accuracy {before} → {estimate(accuracy.after)} {n}"
-            )
+            repair, done = report.repair, list[str]()
+            if repair.pruned or not repair.relearned:
+                done.append(f"{count(repair.pruned)} of {plural(repair.filters, 'filter')} pruned")
+            if repair.relearned:
+                done.append(f"{plural(repair.relearned, 'weight')} relearned")
+            what = f"{', '.join(done)}, clean accuracy {before} → {estimate(accuracy.after)} {n}"
         case Outcome.NOT_REPAIRED:
             what = f"the original is returned, clean accuracy {before} {n}"
         case Outcome.UNCHANGED:

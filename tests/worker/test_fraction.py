@@ -15,12 +15,13 @@ from worker.supervision.fraction import course
 
 # Seconds that the runs of the backdoored example took: stage, last step, of how many, seconds.
 EXAMPLE = [
-    (Stage.UNLEARN, 12, 40, 13.6), (Stage.UNLEARN, 12, 40, 10.1), (Stage.UNLEARN, 12, 40, 9.4),
-    (Stage.PERTURB, 150, 150, 79.1), (Stage.PERTURB, 150, 150, 178.1),
-    (Stage.RECOVER, 20, 20, 11.3), (Stage.RECOVER, 20, 20, 16.4), (Stage.RECOVER, 20, 20, 22.3),
-    (Stage.CHOOSE, 31, 31, 6.4), (Stage.RELEARN, 60, 60, 42.7),
-    (Stage.VERIFY, 150, 150, 15.4), (Stage.VERIFY, 150, 150, 7.9), (Stage.VERIFY, 14, 40, 20.4),
-    (Stage.VERIFY, 14, 40, 18.5), (Stage.VERIFY, 14, 40, 15.2),
+    (Stage.UNLEARN, 12, 40, 33.4), (Stage.UNLEARN, 12, 40, 16.7), (Stage.UNLEARN, 12, 40, 16.9),
+    (Stage.PERTURB, 150, 150, 109.3), (Stage.PERTURB, 150, 150, 58.4), (Stage.PERTURB, 150, 150, 29.9),
+    (Stage.PERTURB, 150, 150, 9.7), (Stage.PERTURB, 150, 150, 9.4), (Stage.PERTURB, 150, 150, 9.5),
+    (Stage.RECOVER, 20, 20, 3.5), (Stage.RECOVER, 20, 20, 3.5), (Stage.RECOVER, 20, 20, 3.5),
+    (Stage.CHOOSE, 23, 23, 3.6), (Stage.RELEARN, 120, 120, 15.3),
+    (Stage.VERIFY, 150, 150, 11.9), (Stage.VERIFY, 150, 150, 11.5), (Stage.VERIFY, 150, 150, 11.2),
+    (Stage.VERIFY, 13, 40, 4.6), (Stage.VERIFY, 14, 40, 5.1), (Stage.VERIFY, 13, 40, 4.8),
 ]  # fmt: skip
 STEPS = st.builds(Step, stage=st.sampled_from(Stage), done=st.integers(0, 9), total=st.integers(0, 7))
 

@@ -19,7 +19,7 @@ from app.reports import as_json
 from worker.formats.load import save
 from worker.formats.stored import read_stored, write_stored
 from worker.pipelines.pictures import contact_sheet
-from worker.pipelines.reporting import METHODS
+from worker.pipelines.reporting import method
 from worker.pipelines.sanitize import Sanitized
 from worker.pipelines.screen import Screened
 from worker.repair.edits import replay
@@ -76,8 +76,8 @@ def deliver(result: Sanitized, out: Path, renderers: Renderers, attest: Evidence
             save(result.model, replay(result.best_edits, source.tensors), best)
             best_digest = read_stored(best).digest
             best.unlink()
-            method = METHODS[report.repair.candidates[report.repair.best_candidate or 0].rung]
-            _write_changes(partial / BEST_CHANGES, source.digest, best_digest, method, result.best_edits)
+            how = method(report.repair.candidates[report.repair.best_candidate or 0])
+            _write_changes(partial / BEST_CHANGES, source.digest, best_digest, how, result.best_edits)
         _render(report, partial, renderers)
         _attest(report, partial, out, attest)
     return report

@@ -41,7 +41,6 @@ NOT_ASKED: dict[Kind, str] = {
     "sanitize": "No evidence was found, so nothing was changed.",
     "detect": "Only detection was asked for.",
 }
-METHODS = {"prune": "RNP prune", "relearn": "RNP prune, then relearn the rest"}
 NOT_PROVEN = Problem(
     code="repair.not_proven",
     detail="The repair silenced every signal that accused the model. Silence is not proof of removal: on models of "
@@ -157,7 +156,7 @@ def _repair(
 ) -> Repair:
     chosen = candidates[point.chosen] if point is not None and point.chosen is not None else None
     return Repair(
-        method=METHODS[chosen.rung] if chosen else "none",
+        method=method(chosen) if chosen else "none",
         pruned=chosen.pruned if chosen else 0,
         filters=sum(maskable(model.module).values()),
         relearned=edits.relearned,
@@ -167,6 +166,13 @@ def _repair(
         reason=point.reason if point else NOT_ASKED[kind],
         candidates=candidates,
     )
+
+
+def method(repair: Candidate) -> str:
+    """What a repair is called."""
+    if repair.rung == "prune":
+        return "RNP prune"
+    return "RNP prune, then relearn the rest" if repair.pruned else "relearn"
 
 
 def _perturbations(

@@ -106,14 +106,14 @@ def choose(
         return OperatingPoint(tuple(walked), chosen, None, reason)
     chosen = _climb(gate, walked, _bases(walked, affordable), rungs, ask)
     if chosen is not None:
-        reason = "Pruning inside the budget left evidence; with the rest relearned none is left."
+        reason = "Pruning inside the budget left evidence; relearning leaves none."
         return OperatingPoint(tuple(walked), chosen, None, reason)
     reason = "No repair inside the accuracy budget removes the evidence."
-    costly = _cheapest_beyond(walked, options)
-    if costly is not None:
-        ask(costly)
-        if walked[costly].silent:
-            reason += " The candidate beside it does, and costs more."
+    for index in _beyond(walked, options):
+        ask(index)
+        if walked[index].silent:
+            reason += " The one that is offered beside it does, and costs more."
+            break
     return OperatingPoint(tuple(walked), None, _least_bad(walked), reason)
 
 
@@ -185,13 +185,12 @@ def _asked(considered: Considered, left: Remaining, *, silent: bool) -> Consider
     )
 
 
-def _cheapest_beyond(walked: list[Considered], options: PruneOptions) -> int | None:
-    """The relearned candidate that costs least of those beyond the budget; none where that is hopeless."""
-    beyond = [i for i, c in enumerate(walked) if c.relearned is not None and not c.candidate.within_budget]
-    cheapest = max(beyond, key=lambda i: walked[i].candidate.change.value, default=None)
-    if cheapest is None or walked[cheapest].candidate.change.value < -HOPELESS * options.accuracy_budget:
-        return None
-    return cheapest
+def _beyond(walked: list[Considered], options: PruneOptions) -> list[int]:
+    """The relearned candidates beyond the budget, the cheapest first, without the hopeless ones."""
+    limit = -HOPELESS * options.accuracy_budget
+    costs = {i: c.candidate.change.value for i, c in enumerate(walked) if c.relearned is not None}
+    beyond = [i for i in costs if not walked[i].candidate.within_budget and costs[i] >= limit]
+    return sorted(beyond, key=lambda i: -costs[i])
 
 
 def _least_bad(walked: list[Considered]) -> int | None:

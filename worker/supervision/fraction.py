@@ -12,7 +12,7 @@ from app.contract.job import JobKind, Stage
 from app.contract.options import SanitizeOptions
 from worker.cage.messages import Step
 
-FORMS = 2  # of perturbation
+FORMS = 3  # of perturbation; what is accused is searched again, which nobody knows beforehand
 LONGEST = 0.99  # a job is whole when the ledger says so
 SETS = 2  # of images that are scored: clean ones and suspects
 WALKED = {
@@ -60,13 +60,13 @@ def course(kind: JobKind, options: SanitizeOptions) -> Course:
     recover = seeds * options.recover.epochs / (DEFAULT.evidence.seeds * DEFAULT.recover.epochs)
     costs = {
         Stage.LOAD: 0.01,
-        Stage.UNLEARN: 0.10 * unlearn,
+        Stage.UNLEARN: 0.15 * unlearn,
         Stage.SCORE: 0.02,
-        Stage.PERTURB: 0.45 * perturb,
-        Stage.RECOVER: 0.12 * recover,
+        Stage.PERTURB: 0.57 * perturb,
+        Stage.RECOVER: 0.05 * recover,
         Stage.CHOOSE: 0.02,
-        Stage.RELEARN: 0.10 * options.relearn.steps / DEFAULT.relearn.steps,
-        Stage.VERIFY: 0.07 * perturb + 0.12 * unlearn,
+        Stage.RELEARN: 0.05 * options.relearn.steps / DEFAULT.relearn.steps,
+        Stage.VERIFY: 0.08 * perturb + 0.04 * unlearn,
         Stage.WRITE: 0.01,
     }
     costs = {stage: cost for stage, cost in costs.items() if stage in WALKED[kind]}

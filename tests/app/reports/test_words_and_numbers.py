@@ -89,6 +89,12 @@ def test_the_headline_says_verdict_outcome_and_cost(repaired: Report) -> None:
     )
 
 
+def test_a_repair_that_only_relearned_does_not_count_what_it_did_not_prune(repaired: Report) -> None:
+    relearned = repaired.repair.model_copy(update={"pruned": 0, "relearned": 699_844})
+    said = wording.headline(repaired.model_copy(update={"repair": relearned}))
+    assert "— repaired: 699,844 weights relearned, clean accuracy" in said
+
+
 def test_several_targets_are_all_named(repaired: Report) -> None:
     verdict = repaired.verdict.model_copy(update={"target_classes": (0, 3, 99)})
     assert (
