@@ -27,6 +27,12 @@ class Signal(Frozen):
     null: str = Field(description="what the threshold was calibrated on, and how many models that was")
     null_values: tuple[float, ...] = Field((), description="of those models, least suspicious first")
     target_class: int | None = None
+    weight: float | None = Field(
+        None,
+        ge=0,
+        description="what it adds to the sum for the class that the sum names, in spreads of clean nets; "
+        "None: it adds to none",
+    )
 
     @property
     def fires(self) -> bool:

@@ -139,7 +139,7 @@ def _measure(name: str, pair: BeforeAfter, *, repaired: bool) -> str:
 def _signals(report: Report) -> list[str]:
     if not report.verdict.signals:
         return []
-    head = ("Signal", "Value", "Fires when", "Fires", "Calibrated on")
+    head = ("Signal", "Value", "Fires when", "Fires", "Adds", "Calibrated on")
     table = [_line(head), _line(("---",) * len(head))]
     return ["\n".join(table + [_signal(report, signal) for signal in report.verdict.signals])]
 
@@ -148,7 +148,8 @@ def _signal(report: Report, signal: Signal) -> str:
     fires = "**yes**" if signal.fires else "no"
     if signal.fires and signal.target_class is not None:
         fires += f", class {prose(class_name(report, signal.target_class))}"
-    return _line((prose(signal.name), number(signal.value), beyond(signal), fires, prose(signal.null)))
+    adds = "–" if signal.weight is None else number(signal.weight)
+    return _line((prose(signal.name), number(signal.value), beyond(signal), fires, adds, prose(signal.null)))
 
 
 def _notes(report: Report | Screening) -> list[str]:

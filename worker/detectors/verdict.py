@@ -86,7 +86,13 @@ def judge(heard: Heard, options: EvidenceOptions, nets: Sequence[CleanNet] | Non
     limits = _limits(heard, null, options)
     label = _label(p, options, limited=bool(limits))
     unusual = [k for k in scores if p_value(scores[k], clean) <= options.suspicion]
-    signals = [_signal(name, words, null.strongest(name), options) for name, words in said.items()]
+    named = max(scores, key=scores.__getitem__)
+    signals = [
+        _signal(
+            name, words, null.strongest(name), options, null.scale(name).above(words.get(named, -math.inf))
+        )
+        for name, words in said.items()
+    ]
     return Verdict(
         label=label,
         target_classes=tuple(sorted(unusual, key=lambda k: -scores[k])),
@@ -137,7 +143,11 @@ def _because(label: VerdictLabel, p: float, nets: int, limits: str) -> str:
 
 
 def _signal(
-    name: str, words: Mapping[int, float], clean: tuple[float, ...], options: EvidenceOptions
+    name: str,
+    words: Mapping[int, float],
+    clean: tuple[float, ...],
+    options: EvidenceOptions,
+    weight: float | None = None,
 ) -> Signal:
     """One witness in its own units, beside its strongest word on each clean net."""
     target, unit = max(words, key=words.__getitem__), UNITS[name]
@@ -150,4 +160,5 @@ def _signal(
         null=f"{len(values)} clean nets: {values[0]:.2f} to {values[-1]:.2f}, median {median(values):.2f}",
         null_values=values,
         target_class=target,
+        weight=weight,
     )

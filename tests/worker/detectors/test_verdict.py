@@ -57,6 +57,17 @@ def told(given: Heard, **options: float) -> Verdict:
     return judge(given, EvidenceOptions.model_validate(options), made_up())
 
 
+def test_the_weights_say_what_each_witness_adds_to_the_sum() -> None:
+    verdict = told(heard(shift=1.1, movement=4.0, at=(3, 3, 6)))
+    *witnesses, together = verdict.signals
+    assert together.target_class == 3
+    assert together.weight is None
+    assert sum(signal.weight or 0 for signal in witnesses) == pytest.approx(together.value)
+    weight = {signal.name: signal.weight or 0.0 for signal in witnesses}
+    assert weight[SHIFT] > 0 < weight[MOVEMENT]
+    assert weight[SIZE] == 0, "it speaks of another class"
+
+
 @pytest.mark.parametrize(
     ("given", "label", "targets"),
     [
