@@ -15,6 +15,9 @@ _OWN = (
 _ANOTHERS = (
     sa.select(jobs.c.id)
     .where(_WAITING, jobs.c.tenant_id == tenants.c.id)
+    .order_by(
+        jobs.c.created_at, jobs.c.id
+    )  # so that PostgreSQL walks an index; else it reads the whole table
     .limit(FURTHEST)
     .correlate(tenants)
     .subquery()
