@@ -81,7 +81,7 @@ def submit(
 
 
 def find_all(tx: sa.Connection, wanted: Collection[Owned]) -> dict[Owned, Job]:
-    """Those of the jobs that there are, in as many statements for many as for one."""
+    """Those of the jobs that there are; many in one queue take as many statements as one."""
     ids = [one.job_id for one in wanted if _ID.fullmatch(one.job_id)]  # PostgreSQL refuses some others
     rows = tx.execute(_FOUND, {"job_ids": ids}).all()
     owned = {Owned(row.tenant_id, row.id): row for row in rows}

@@ -12,12 +12,10 @@ _OWN = (
     .order_by(jobs.c.created_at, jobs.c.id)
     .limit(FURTHEST)
 )
-_ANOTHERS = (
+_ANOTHERS = (  # in order, so that PostgreSQL walks an index; else it may read the whole table
     sa.select(jobs.c.id)
     .where(_WAITING, jobs.c.tenant_id == tenants.c.id)
-    .order_by(
-        jobs.c.created_at, jobs.c.id
-    )  # so that PostgreSQL walks an index; else it reads the whole table
+    .order_by(jobs.c.created_at, jobs.c.id)
     .limit(FURTHEST)
     .correlate(tenants)
     .subquery()

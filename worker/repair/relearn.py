@@ -1,4 +1,4 @@
-"""Relearning: teach what pruning left to ignore the perturbations that were recovered from the suspect.
+"""Relearning: teach the weights that pruning left, or all, to ignore what was recovered from the suspect.
 
 All weights move a little, toward a student that answers perturbed images as the suspect answers the clean ones. The
 suspect is the teacher (Hinton et al., arXiv:1503.02531). It is matched where it says most: in its features, which are
