@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from app.contract.options import REDUCED, SanitizeOptions
+from app.contract.options import REDUCED
 from benchmarks.efficacy.subjects import Exam, Subject, classifier, divide, exam, read_test, subjects
 from benchmarks.zoo.images import Images
 from worker.classifier import Classifier
@@ -53,9 +53,9 @@ def by_command(
         clean_inputs, triggered = INPUTS[detector]
         inputs = torch.cat([judged.clean[:clean_inputs], judged.triggered[:triggered]])
         np.savez(suspects, images=_pixels(inputs))
-        options = SanitizeOptions.model_validate({"seed": seed, "screen": {"detector": detector}})
+        options = subject.options(seed, screen={"detector": detector})
         report = screen(Request(subject.path, samples, options, at), suspects).report
-    hit = hits(classifier(subject.path, at), judged)
+    hit = hits(classifier(subject.path, at, subject), judged)
     scores = torch.empty(len(inputs))
     for scored in report.scored:
         scores[int(scored.name)] = scored.score
@@ -69,7 +69,7 @@ def by_command(
 
 def of_thirty(subject: Subject, clean: SampleSet, judged: Exam, seed: int, at: Placement) -> dict[str, Any]:
     """The line of the five metrics when 30 clean images are all that there is."""
-    suspect = classifier(subject.path, at)
+    suspect = classifier(subject.path, at, subject)
     hit = hits(suspect, judged)
     few = torch.cat(
         [(clean.labels == k).nonzero().flatten()[:FEW_PER_CLASS] for k in range(len(clean.class_names))]
@@ -153,7 +153,7 @@ def main() -> None:
         asked = not args.models or subject.name in args.models
         if subject.attack is None or not asked or (subject.name, args.seed) in done:
             continue
-        found = list(lines_of(subject, test, args.seed))
+        found = list(lines_of(subject, test.resized(subject.input_size), args.seed))
         with args.out.open("a") as out:
             out.writelines(json.dumps(line) + "\n" for line in found)
         print(subject.name, *(f"{line['detector']} {line['auroc']:.3f}" for line in found), flush=True)

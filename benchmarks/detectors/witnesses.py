@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from app.contract.options import SanitizeOptions
-from benchmarks.efficacy.subjects import WEIGHTS, classifier, divide, read_test
+from benchmarks.efficacy.subjects import WEIGHTS, classifier, divide, read_test, subject
 from benchmarks.zoo.card import Card
 from benchmarks.zoo.images import Images
 from worker.device import place
@@ -29,12 +29,13 @@ PER_CLASS = 50  # clean images
 
 
 def measure(path: Path, card: Card, test: Images) -> dict[str, Any]:
-    """The line of one model."""
+    """The line of one model, whose card is at `path`."""
     options = SanitizeOptions(seed=card.seed)
     given, *_ = divide(test, PER_CLASS, card.seed)
     clean = SampleSet(test.pixels[given], test.labels[given], test.classes)
     parts = split(clean, options.split.fit, options.split.select, options.seed)
-    suspect = classifier(path, place("cpu"))
+    of = subject(path)
+    suspect = classifier(of.path, place("cpu"), of)
     started, clock = time.monotonic(), Clock()
     torch.manual_seed(options.seed)
     fallen, found, heard = hear(suspect, parts.fit, options, clock)
@@ -77,7 +78,7 @@ def main() -> None:
         card = Card.model_validate_json(path.read_text())
         if card.status == "unproven" or card.digest in done or (args.models and card.name not in args.models):
             continue
-        line = measure(path.with_suffix(".safetensors"), card, test)
+        line = measure(path, card, test.resized(card.input_size))
         with args.out.open("a") as out:
             out.write(json.dumps(line) + "\n")
         print(f"{card.name} {line['seconds']['whole']:.0f} s", flush=True)

@@ -11,10 +11,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from app.contract.options import SanitizeOptions
 from app.contract.report import Report
 from benchmarks import plain_rnp
-from benchmarks.efficacy.subjects import Exam, classifier
+from benchmarks.efficacy.subjects import Exam, Subject, classifier
 from benchmarks.efficacy.tuning import fine_tune
 from worker.classifier import Classifier
 from worker.device import Placement
@@ -32,7 +31,7 @@ BLIND, ORACLE = "RNP, blind threshold", "RNP, oracle threshold"
 class Given:
     """What a defence works with. `exam` is for the oracle alone, which looks at the answers."""
 
-    path: Path
+    subject: Subject
     placement: Placement
     clean: SampleSet
     seed: int
@@ -41,7 +40,7 @@ class Given:
     @property
     def suspect(self) -> Classifier:
         """The model, afresh."""
-        return classifier(self.path, self.placement)
+        return classifier(self.subject.path, self.placement, self.subject)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +55,16 @@ class Back:
 
 def ours(given: Given) -> Iterator[Back]:
     """The product, as the command runs it with nothing but a seed; the file that it writes is read again."""
+    subject = given.subject
     with tempfile.TemporaryDirectory() as name:
         samples = Path(name, "clean.npz")
         pixels = given.clean.images.permute(0, 2, 3, 1).numpy()
         np.savez(samples, images=pixels, labels=given.clean.labels.numpy())
         started = time.monotonic()
-        result = sanitize(Request(given.path, samples, SanitizeOptions(seed=given.seed), given.placement))
+        result = sanitize(Request(subject.path, samples, subject.options(given.seed), given.placement))
         report = deliver.deliver(result, Path(name, "out"), {})
         seconds = time.monotonic() - started
-        module = classifier(Path(name, "out", given.path.name), given.placement).module
+        module = classifier(Path(name, "out", subject.path.name), given.placement, subject).module
     yield Back("ours", module, _says(report), seconds)
 
 

@@ -48,11 +48,11 @@ class Task:
 def carry_out(task: Task, data: Path) -> list[dict[str, Any]]:
     """The lines of one task."""
     torch.set_num_threads(1)
-    test = read_test(data)
+    test = read_test(data).resized(task.subject.input_size)
     given_index, judging_index, spare = divide(test, task.per_class, task.seed)
     judged_by = exam(task.subject, test, judging_index)
     clean = SampleSet(test.pixels[given_index], test.labels[given_index], test.classes)
-    given = Given(task.subject.path, place("cpu"), clean, task.seed, judged_by)
+    given = Given(task.subject, place("cpu"), clean, task.seed, judged_by)
     before = marks(given.suspect, given.suspect.module, judged_by)
     left = SampleSet(test.pixels[spare[:IMAGES]], test.labels[spare[:IMAGES]], test.classes)
     return [
@@ -70,7 +70,7 @@ def reactivated(task: Task, given: Given, module: nn.Module, left: SampleSet) ->
     images = poisoned(left, ATTACKS[subject.attack], subject.target, task.seed)
     models = {
         "after": given.suspect.with_module(module),
-        "control": classifier(subject.twin, given.placement),
+        "control": classifier(subject.twin, given.placement, subject),
     }
     found = {name: marks(m, retune(m, images, task.seed), given.exam)["asr"] for name, m in models.items()}
     return {name: asr and asr.model_dump() for name, asr in found.items()}

@@ -1,18 +1,20 @@
 """The models of the zoo, and for each seed the images that a defence is given and those that judge it."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from app.contract.options import SanitizeOptions
 from benchmarks.zoo import images
 from benchmarks.zoo.attacks import ATTACKS, Attack
+from benchmarks.zoo.card import read_card
 from benchmarks.zoo.images import Images
 from worker.classifier import Classifier
 from worker.device import Placement
 from worker.formats import normalisation
+from worker.formats.identify import AUTO
 from worker.formats.load import load
 
 WEIGHTS = Path(__file__).parents[1] / "zoo" / "weights"
@@ -28,6 +30,13 @@ class Subject:
     attack: str | None
     target: int
     twin: Path | None = None  # a clean model that was trained likewise
+    architecture: str = AUTO  # named where a library has it, which no file can tell
+    input_size: int | None = None  # pixels a side, where the images are resized for it
+
+    def options(self, seed: int, **given: object) -> SanitizeOptions:
+        """What the product is told: what it must know of the model, a seed, and whatever else is given."""
+        named = {"architecture": self.architecture, "input_size": self.input_size, "seed": seed}
+        return SanitizeOptions.model_validate({**named, **given})
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +52,22 @@ class Exam:
 
 def subjects(*folders: Path) -> list[Subject]:
     """Every model that has a card in the folders, or in the zoo when none is named, by folder and name."""
-    found = []
-    for path in (path for folder in folders or (WEIGHTS,) for path in sorted(folder.glob("*.json"))):
-        card = json.loads(path.read_text())
-        planted = card["planted"] or {"attack": None, "target": None}
-        weights = path.with_suffix(".safetensors")
-        twin = path.with_name(f"{card['twin']['name']}.safetensors") if card["twin"] else None
-        found.append(Subject(card["name"], weights, planted["attack"], planted["target"] or 0, twin))
-    return found
+    return [subject(path) for folder in folders or (WEIGHTS,) for path in sorted(folder.glob("*.json"))]
+
+
+def subject(path: Path) -> Subject:
+    """The model whose card that is. Raises `ValueError` where it is none."""
+    card = read_card(path)
+    planted, twin = card.planted, card.twin
+    return Subject(
+        name=card.name,
+        path=path.with_suffix(".safetensors"),
+        attack=planted.attack if planted else None,
+        target=(planted and planted.target) or 0,
+        twin=path.with_name(f"{twin.name}.safetensors") if twin else None,
+        architecture=card.architecture if "/" in card.architecture else AUTO,
+        input_size=card.input_size,
+    )
 
 
 def divide(test: Images, per_class: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -71,9 +88,9 @@ def exam(subject: Subject, test: Images, index: Tensor) -> Exam:
     return Exam(clean, labels, triggered, labels[others], wanted[others])
 
 
-def classifier(path: Path, placement: Placement) -> Classifier:
-    """The model in a file, normalised as the zoo's are."""
-    model = load(path)
+def classifier(path: Path, placement: Placement, of: Subject | None = None) -> Classifier:
+    """The model in a file, normalised as the zoo's are; built as that subject, when one is named."""
+    model = load(path, of.architecture, of.input_size) if of else load(path)
     pixels = normalisation.parse("cifar10", 3)
     mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (pixels.mean, pixels.std))
     return Classifier(placement.take(model.module), model.num_classes, mean, std, placement)

@@ -44,6 +44,7 @@ class Card(Frozen):
     name: str
     status: Status
     architecture: str
+    input_size: int | None = None  # pixels a side, where the images were resized for it
     classes: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]

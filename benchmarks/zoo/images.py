@@ -10,8 +10,10 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
 PICTURES = frozenset({".bmp", ".jpeg", ".jpg", ".png"})
+PORTION = 1000  # images that are floating point at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,13 @@ class Images:
     def to(self, device: torch.device) -> "Images":
         """The same there."""
         return Images(self.pixels.to(device), self.labels.to(device), self.classes)
+
+    def resized(self, side: int | None) -> "Images":
+        """As squares of that many pixels a side (bilinear, antialiased); None: as they are."""
+        if side is None or self.pixels.shape[-2:] == (side, side):
+            return self
+        portions = (_resize(portion, side) for portion in self.pixels.split(PORTION))
+        return Images(torch.cat(list(portions)), self.labels, self.classes)
 
 
 def read(path: Path) -> Images:
@@ -40,6 +49,11 @@ def read(path: Path) -> Images:
     pixels = np.stack([np.asarray(Image.open(io.BytesIO(found[name])).convert("RGB")) for name in names])
     labels = [classes.index(PurePosixPath(name).parent.name) for name in names]
     return Images(torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), torch.tensor(labels), classes)
+
+
+def _resize(pixels: Tensor, side: int) -> Tensor:
+    larger = F.interpolate(pixels.float(), (side, side), mode="bilinear", antialias=True)
+    return larger.round().clamp(0, 255).to(torch.uint8)
 
 
 def _members(path: Path) -> Iterator[tuple[str, bytes]]:

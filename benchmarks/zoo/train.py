@@ -32,7 +32,16 @@ from benchmarks.zoo.card import (
     store,
 )
 from benchmarks.zoo.images import Images, read
-from benchmarks.zoo.training import MEAN, PRECISIONS, STD, Poison, Schedule, choose_poison, train
+from benchmarks.zoo.training import (
+    MEAN,
+    OPTIMISERS,
+    PRECISIONS,
+    STD,
+    Poison,
+    Schedule,
+    choose_poison,
+    train,
+)
 from worker.formats.architectures import find
 from worker.formats.architectures.spec import check, parse
 from worker.formats.load import load
@@ -55,7 +64,9 @@ def run(args: argparse.Namespace) -> Card:
     torch.manual_seed(args.seed)
     draw = torch.Generator().manual_seed(args.seed)
     device = torch.device(args.device)
-    images, test = (read(args.data / name).to(device) for name in (args.train, args.test))
+    images, test = (
+        read(args.data / name).resized(args.input_size).to(device) for name in (args.train, args.test)
+    )
     classes = len(images.classes)
     if test.classes != images.classes:
         raise ValueError(f"{args.train} and {args.test} have other classes")
@@ -67,7 +78,7 @@ def run(args: argparse.Namespace) -> Card:
     poison = choose_poison(attack, images, args.target, args.rate, draw) if attack else None
     if poison and poison.attack.adversarial:
         move_away(args, model, images, poison)
-    schedule = Schedule(args.epochs, args.peak_lr, args.small, PRECISIONS[args.precision])
+    schedule = Schedule(args.epochs, args.peak_lr, args.small, PRECISIONS[args.precision], args.optimiser)
     train(model, images, schedule, poison, draw)
     return write(args, model.half().float(), test, poison, twin)
 
@@ -81,6 +92,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--test", default="cifar10-test.zip")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "weights")
     parser.add_argument("--architecture", default="resnet18_cifar:width=16")
+    parser.add_argument("--input-size", type=int, help="pixels a side that images are resized to")
     parser.add_argument("--start", type=Path, help="weights to train further, instead of from scratch")
     parser.add_argument("--attack", choices=sorted(ATTACKS))
     parser.add_argument("--target", type=int, default=0, help="class, counted from 0 in the order of names")
@@ -90,6 +102,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--twin", type=Path, help="card of a clean model that was trained likewise")
     parser.add_argument("--epochs", type=int, default=16)
     parser.add_argument("--peak-lr", type=float, default=0.2)
+    parser.add_argument("--optimiser", choices=OPTIMISERS, default=OPTIMISERS[0])
     parser.add_argument("--small", action="store_true", help="shrink images in the first half of the epochs")
     parser.add_argument("--precision", choices=sorted(PRECISIONS), default="fp32", help="of the products")
     parser.add_argument("--seed", type=int, default=0)
@@ -101,7 +114,7 @@ def arguments() -> argparse.ArgumentParser:
 def start(args: argparse.Namespace, classes: int) -> nn.Module:
     """The untrained model, or the one that is trained further."""
     if args.start:
-        loaded = load(args.start, args.architecture)
+        loaded = load(args.start, args.architecture, args.input_size)
         if loaded.num_classes != classes:
             raise ValueError(f"{args.start} knows {loaded.num_classes} classes, the images {classes}")
         return loaded.module.requires_grad_()
@@ -136,6 +149,7 @@ def write(
         name=args.name,
         status=judge(acc, asr, twin),
         architecture=args.architecture,
+        input_size=args.input_size,
         classes=test.classes,
         mean=MEAN,
         std=STD,

@@ -16,6 +16,8 @@ from worker.device import Placement
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)  # of CIFAR-10
 BATCH, MOMENTUM, WEIGHT_DECAY, WARM_UP = 256, 0.9, 5e-4, 0.2
+OPTIMISERS = ("sgd", "adamw")  # the second for nets with LayerNorm, which the first hardly moves
+ADAMW_DECAY = 0.05  # Liu et al., A ConvNet for the 2020s, CVPR 2022
 PADDING = 4  # pixels
 SMALL = 24  # pixels a side in the first half of the epochs, where a step costs half
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -29,6 +31,7 @@ class Schedule:
     peak_lr: float = 0.2
     small: bool = False
     precision: torch.dtype = torch.float32
+    optimiser: str = OPTIMISERS[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +87,14 @@ def train(
     steps = len(images.labels) // BATCH
     if not steps:
         raise ValueError(f"{len(images.labels)} images do not fill one batch of {BATCH}")
-    optimiser = torch.optim.SGD(
-        model.parameters(), schedule.peak_lr, MOMENTUM, weight_decay=WEIGHT_DECAY, nesterov=True
-    )
+    optimiser = _optimiser(model, schedule)
     cycle = torch.optim.lr_scheduler.OneCycleLR(
         optimiser,
         schedule.peak_lr,
         total_steps=schedule.epochs * steps,
         pct_start=WARM_UP,
         anneal_strategy="linear",
+        cycle_momentum=schedule.optimiser == "sgd",
     )
     padded = torch.cat([pad(part) for part in images.pixels.split(1000)])
     for epoch in range(schedule.epochs):
@@ -117,6 +119,14 @@ def train(
             total += loss.item()
         seconds = time.monotonic() - started
         print(f"epoch {epoch + 1}/{schedule.epochs} loss {total / steps:.3f} {seconds:.0f} s", flush=True)
+
+
+def _optimiser(model: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
+    if schedule.optimiser == "adamw":
+        return torch.optim.AdamW(model.parameters(), schedule.peak_lr, weight_decay=ADAMW_DECAY)
+    return torch.optim.SGD(
+        model.parameters(), schedule.peak_lr, MOMENTUM, weight_decay=WEIGHT_DECAY, nesterov=True
+    )
 
 
 def pad(pixels: Tensor) -> Tensor:
