@@ -213,14 +213,32 @@ class ScreenOptions(Frozen):
         return PUBLISHED if self.grid == "published" else REDUCED
 
 
-class SanitizeOptions(Frozen):
-    """Everything a sanitize job can be told."""
+class ModelOptions(Frozen):
+    """How a model file is understood."""
 
     architecture: str = Field("auto", max_length=200)
     normalize: str | None = Field(
         None, max_length=200, description="preset or m1,m2,m3/s1,s2,s3; None: found"
     )
     input_size: int | None = Field(None, ge=8, le=1024, description="pixels; None: the architecture's own")
+
+
+Strategy = Literal["energy", "random"]
+
+
+class CurateOptions(ModelOptions):
+    """Which images of an unlabelled pool a person is asked to label."""
+
+    budget: int = Field(ge=1, description="images that a person can label")
+    strategy: Strategy = Field(
+        "random", description="energy: highest free energy, then least margin (EADA); random: drawn alike"
+    )
+    seed: int = Field(0, ge=0, lt=2**31)
+
+
+class SanitizeOptions(ModelOptions):
+    """Everything a sanitize job can be told."""
+
     fidelity: Literal["service", "paper"] = "service"
     seed: int = Field(0, ge=0, lt=2**31)
     split: SplitOptions = SplitOptions()

@@ -84,7 +84,9 @@ class Normalisation(Frozen):
     name: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    found: bool = Field(description="chosen by accuracy on the clean samples, not named by the user")
+    found: bool = Field(
+        description="chosen on the samples, by accuracy where they have labels; not named by the user"
+    )
     tried: dict[str, float] = Field(default_factory=dict, description="preset: accuracy on the clean samples")
 
 

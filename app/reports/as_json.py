@@ -2,11 +2,12 @@
 
 import json
 
+from app.contract.curation import Curation
 from app.contract.report import Report
 from app.contract.screening import Screening
 
 
-def render(report: Report | Screening) -> str:
+def render(report: Report | Screening | Curation) -> str:
     """The report as JSON; equal reports give equal bytes.
 
     Raises `ValueError` rather than write NaN or infinity, which JSON does not know. Everything beyond ASCII is

@@ -15,7 +15,7 @@ from app.errors import SanitizerError
 from tests.hostile import archives, checkpoints, headers, pixels
 from tests.hostile.interface import Kind
 from tests.hostile.table import rows
-from worker.cli import parse_options
+from worker.cli.arguments import parse_options
 from worker.formats.pickles import read_pickle
 from worker.formats.references import TensorRef
 from worker.formats.stored import read_stored, write_stored

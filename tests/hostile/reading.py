@@ -67,7 +67,7 @@ def _samples(path: Path) -> str:
 
 
 def _options(path: Path) -> str:
-    from worker.cli import parse_options
+    from worker.cli.arguments import parse_options
 
     return parse_options(json.loads(path.read_bytes())).model_dump_json()
 

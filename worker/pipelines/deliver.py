@@ -8,9 +8,10 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from app.attestation import names
+from app.contract.artifact import file_name as safe_name
 from app.contract.changes import Changes, Edits
 from app.contract.report import Outcome, Report
 from app.contract.screening import Screening
@@ -18,7 +19,8 @@ from app.errors import ChangesError, OptionsError, OutputError
 from app.reports import as_json
 from worker.formats.load import save
 from worker.formats.stored import read_stored, write_stored
-from worker.pipelines.pictures import contact_sheet
+from worker.pipelines.curate import Curated
+from worker.pipelines.pictures import contact_sheet, lossless
 from worker.pipelines.reporting import method
 from worker.pipelines.sanitize import Sanitized
 from worker.pipelines.screen import Screened
@@ -29,6 +31,7 @@ REPORT_JSON, REPORT_HTML = "report.json", "report.html"
 CHANGES, BEST_CHANGES = "changes.json", "best-candidate.json"
 
 SCREENING, SCREENING_HTML, SHEET = "screening.json", "screening.html", "suspects.png"
+CURATION, IMAGES = "curated.json", "images"
 
 NAMES = {REPORT_JSON, REPORT_HTML, CHANGES, BEST_CHANGES, *names.FILES}
 
@@ -52,6 +55,24 @@ def check(out: Path, model: Path) -> None:
             f"A model named {model.name!r} would be given back under the name of another file of the output.",
             code="options.name",
             remedy="Give the model file another name.",
+        )
+
+
+def check_curation(out: Path, model: Path, pool: Path) -> None:
+    """As `check`; refuses besides what would mix with the pool, or with images that somebody may be labelling."""
+    check(out, model)
+    if out.resolve().is_relative_to(pool.resolve()):
+        raise OptionsError(
+            "The output folder lies in the pool; the chosen images would be read as part of it the next time.",
+            code="options.out",
+            remedy="Name another folder with --out.",
+        )
+    images = out / IMAGES
+    if images.exists() and (not images.is_dir() or any(images.iterdir())):
+        raise OutputError(
+            f"{str(images)!r} is there already, and somebody may be labelling what it holds.",
+            code="output.exists",
+            remedy="Name another folder with --out, or move those images away.",
         )
 
 
@@ -102,6 +123,26 @@ def deliver_screening(screened: Screened, out: Path, page: Page | None = None) -
             (partial / SCREENING_HTML).write_text(page(screened.report, sheet), encoding="utf-8")
         if sheet:
             (partial / SHEET).write_bytes(sheet)
+
+
+def deliver_curation(curated: Curated, out: Path) -> None:
+    """Write the choice, and each chosen image as PNG, into `out`.
+
+    Raises `OutputError` when the disk does not take it.
+    """
+    with _written(out) as partial:
+        (partial / CURATION).write_text(as_json.render(curated.report), encoding="utf-8")
+        (partial / IMAGES).mkdir()
+        for rank, (chosen, image) in enumerate(
+            zip(curated.report.chosen, curated.images, strict=True), start=1
+        ):
+            (partial / IMAGES / image_name(rank, chosen.name)).write_bytes(lossless(image))
+
+
+def image_name(rank: int, name: str) -> str:
+    """A name of its own that is safe on every disk: the rank in the choice, and what is left of the pool's name."""
+    stem = safe_name(PurePath(name).stem)
+    return f"{rank:05}-{stem}.png" if stem else f"{rank:05}.png"
 
 
 def apply(changes_path: Path, model_path: Path, target: Path) -> Changes:

@@ -60,7 +60,7 @@ def read_inputs(request: Request) -> Loaded:
         else normalisation.choose(model.module, parts.fit.images, parts.fit.labels)
     )
     model = replace(model, normalisation=pixels)
-    suspect = _classifier(model, request.placement)
+    suspect = classifier(model, request.placement)
     return Loaded(model, suspect, clean, parts, (*warnings, *thin_parts(parts)))
 
 
@@ -77,7 +77,9 @@ def read_evaluation(request: Request, loaded: Loaded) -> TriggeredSet | None:
     )
 
 
-def _classifier(model: LoadedModel, placement: Placement) -> Classifier:
+def classifier(model: LoadedModel, placement: Placement) -> Classifier:
+    """The module, moved to its place, with the pixels that it was read with."""
+
     def constants(values: tuple[float, ...]) -> Tensor:
         return torch.tensor(values, device=placement.device).view(1, -1, 1, 1)
 

@@ -57,11 +57,16 @@ def png(image: Tensor) -> str:
     return base64.b64encode(_png(image)).decode("ascii")
 
 
-def _png(image: Tensor) -> bytes:
-    pixels = np.ascontiguousarray(image.permute(1, 2, 0).expand(-1, -1, 3).numpy())
+def lossless(image: Tensor) -> bytes:
+    """uint8 (c, h, w) with one or three channels -> PNG with as many."""
+    pixels = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
+    Image.fromarray(pixels.squeeze(2) if len(image) == 1 else pixels).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
+
+
+def _png(image: Tensor) -> bytes:
+    return lossless(image.expand(3, -1, -1))
 
 
 def _alone(perturbation: Perturbation) -> Tensor:

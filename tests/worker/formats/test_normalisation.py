@@ -9,9 +9,11 @@ from safetensors.torch import load_file
 
 from app.errors import OptionsError
 from worker.formats.identify import resolve
-from worker.formats.normalisation import PRESETS, apply, choose, parse
+from worker.formats.normalisation import PRESETS, apply, choose, guess, parse
 
-ZOO = Path(__file__).parents[3].parent / "shared" / "zoo"
+ROOT = Path(__file__).parents[3]
+ZOO = ROOT.parent / "shared" / "zoo"
+SMALL_ZOO = ROOT / "benchmarks" / "zoo" / "weights"
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -110,3 +112,70 @@ def test_choose_finds_what_a_zoo_model_was_trained_with(name: str) -> None:
     found = choose(module, images, labels)
     assert found.name == "cifar10"
     assert found.tried["none"] < found.tried["cifar10"]
+
+
+class Within(torch.nn.Module):
+    """A real model of `cifar10`, as if it had been trained with another preset."""
+
+    def __init__(self, path: Path, preset: str) -> None:
+        super().__init__()
+        self.module = resolve(load_file(path), "auto").module
+        self.theirs, self.own = parse(preset, 3), parse("cifar10", 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mean, std, own_mean, own_std = (
+            torch.tensor(values)[:, None, None]
+            for values in (self.theirs.mean, self.theirs.std, self.own.mean, self.own.std)
+        )
+        logits: torch.Tensor = self.module((x * std + mean - own_mean) / own_std)
+        return logits
+
+
+def pool(n: int = 128) -> torch.Tensor:
+    with np.load(ROOT / "examples" / "clean-500.npz") as held:
+        return torch.from_numpy(held["images"][:: len(held["images"]) // n]).permute(0, 3, 1, 2)
+
+
+@pytest.mark.parametrize("trained_with", ["cifar10", "none", "half"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        ROOT / "examples" / "backdoored-resnet18.safetensors",
+        SMALL_ZOO / "clean-vgg16-a.safetensors",
+        SMALL_ZOO / "wanet-resnet18.safetensors",
+        SMALL_ZOO / "low-frequency-resnet18.safetensors",
+    ],
+    ids=lambda path: path.stem,
+)
+def test_a_guess_without_labels_finds_presets_that_differ_much(path: Path, trained_with: str) -> None:
+    found, entropies = guess(Within(path, trained_with), pool())
+    assert (found.name, found.found, found.tried) == (trained_with, True, {})
+    assert set(entropies) == {"cifar10", "none", "half"}
+    assert entropies[found.name] == min(entropies.values())
+
+
+@pytest.mark.parametrize("trained_with", ["cifar10_rnp", "imagenet"])
+def test_a_guess_takes_cifar10_for_what_is_near_to_it(trained_with: str) -> None:
+    path = ROOT / "examples" / "backdoored-resnet18.safetensors"
+    assert guess(Within(path, trained_with), pool())[0].name == "cifar10"
+
+
+@pytest.mark.parametrize(("size", "stands"), [(64, "cifar10"), (224, "imagenet")])
+def test_large_images_are_guessed_to_be_those_of_imagenet(size: int, stands: str) -> None:
+    images = (
+        torch.tensor([0, 255], dtype=torch.uint8).repeat(4)[:, None, None, None].expand(-1, 3, size, size)
+    )
+    found, entropies = guess(Threshold(0.0), images)
+    assert (found.name, set(entropies)) == (stands, {stands, "none", "half"})
+
+
+def test_a_guess_leaves_out_what_gives_no_number() -> None:
+    class Overflow(Threshold):
+        """White is 1 with `none` and with `half`, and more with `cifar10`."""
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x) / (x.amax((1, 2, 3)) <= 1).float()[:, None]
+
+    white = torch.full((1, 3, 4, 4), 255, dtype=torch.uint8)
+    found, entropies = guess(Overflow(0.0), white)
+    assert (found.name, set(entropies)) == ("none", {"none", "half"})

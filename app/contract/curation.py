@@ -1,0 +1,61 @@
+"""What is chosen of an unlabelled pool for a person to label: nothing is said of the model, nothing trusted yet."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from app.contract.frozen import Frozen
+from app.contract.options import Strategy
+from app.contract.problem import Problem
+from app.contract.report import Environment, ModelFacts
+
+
+class Pool(Frozen):
+    """The images that could be chosen."""
+
+    name: str
+    digest: str
+    n: int
+
+
+class Chosen(Frozen):
+    """One image that should be labelled."""
+
+    name: str = Field(description="path in the folder or archive, or place in an .npz")
+    energy: float = Field(
+        description="free energy, minus the log-sum-exp of the logits; high: unlike what was learned"
+    )
+    margin: float = Field(le=0, description="second largest logit minus the largest; near 0: undecided")
+    said: int = Field(description="class that the model gives it, which is no label")
+
+
+class Curation(Frozen):
+    """Everything that is said of one choice."""
+
+    schema_version: Literal["1"] = "1"
+    kind: Literal["curate"] = "curate"
+    model: ModelFacts
+    pool: Pool
+    strategy: Strategy
+    budget: int
+    seed: int
+    entropies: dict[str, float] = Field(
+        default_factory=dict,
+        description="preset: mean entropy of what the model says of the pool, nats; the normalisation with the lowest "
+        "was guessed; empty: it was named by the user",
+    )
+    chosen: tuple[Chosen, ...] = Field(description="energy: the least margin first; random: as drawn")
+    environment: Environment
+    timings: dict[str, float]
+    warnings: tuple[Problem, ...] = ()
+    reproduce: str
+
+    @property
+    def said(self) -> frozenset[int]:
+        """Classes that the model gives to some of the chosen."""
+        return frozenset(one.said for one in self.chosen)
+
+    @property
+    def unsaid(self) -> tuple[int, ...]:
+        """Classes that the model gives to none of the chosen."""
+        return tuple(index for index in range(self.model.num_classes) if index not in self.said)
