@@ -108,6 +108,14 @@ class PerturbationOptions(Frozen):
     )
 
 
+class StatisticsOptions(Frozen):
+    """What the statistics of BatchNorm hold beyond the clean samples, sought as one change of the images."""
+
+    steps: int = Field(60, ge=0, le=5000, description="0: this witness is not heard")
+    batch_size: int = Field(64, ge=2, le=1024, description="images that are changed at once")
+    lr: float = Field(2 / 255, gt=0, le=1, description="Adam's, of pixels in [0, 1]; cosine to 0")
+
+
 class RelearnOptions(Frozen):
     """The weights, taught to ignore the perturbations that were recovered from the suspect."""
 
@@ -152,6 +160,12 @@ class EvidenceOptions(Frozen):
         gt=0,
         le=1,
         description="of a repaired model's smallest perturbation; evidence below it",
+    )
+    recalled: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="of other classes' images that what the statistics recall leads into one class; evidence above it",
     )
     success: float = Field(
         0.05,
@@ -245,6 +259,7 @@ class SanitizeOptions(ModelOptions):
     unlearn: UnlearnOptions = UnlearnOptions()
     recover: RecoverOptions = RecoverOptions()
     perturbation: PerturbationOptions = PerturbationOptions()
+    statistics: StatisticsOptions = StatisticsOptions()
     relearn: RelearnOptions = RelearnOptions()
     prune: PruneOptions = PruneOptions()
     evidence: EvidenceOptions = EvidenceOptions()

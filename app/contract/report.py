@@ -179,7 +179,7 @@ class Perturbation(Frozen):
     """The smallest perturbation that was found to turn clean images into one class. Not "the trigger"."""
 
     target_class: int
-    form: Literal["patch", "dense", "warp"]
+    form: Literal["patch", "dense", "warp", "recalled"]
     size: float | None = Field(
         description="patch: sum of the mask, pixels; dense: L2 norm of pixels in [0, 1]; warp: root mean square "
         "of how far pixels look, pixels; None: none was found"

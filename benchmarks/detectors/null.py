@@ -1,25 +1,30 @@
 """Make the null of the verdict out of what the witnesses said of clean nets.
 
-    python -m benchmarks.detectors.null [benchmarks/detectors/calibrating.jsonl] [--out worker/detectors/null.json]
+    python -m benchmarks.detectors.null [--out worker/detectors/null.json]
 
-The lines are those of `benchmarks.detectors.witnesses`; each carries the command that trained its net.
+The lines are those of `benchmarks.detectors.witnesses`, and of `benchmarks.detectors.recalled` for the witness that was
+heard later, of these nets and of others; each carries the command that trained its net.
 """
 
 import argparse
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from app.contract.options import SanitizeOptions
+from worker.detectors import verdict as verdicts
 from worker.detectors.null import CleanNet
 from worker.detectors.perturbation import Blend, Form, Perturbation, smallest
 from worker.detectors.target_label import strongest
 from worker.detectors.verdict import Heard
 
-CALIBRATING = Path(__file__).parent / "calibrating.jsonl"
-SHIPPED = Path(__file__).parents[2] / "worker" / "detectors" / "null.json"
+HERE = Path(__file__).parent
+CALIBRATING, RECALLED = HERE / "calibrating.jsonl", HERE / "recalled.jsonl"
+CHECKED = ("clean-resnet18-a", "example-twin")  # clean nets that calibrate nothing
+SHIPPED = HERE.parents[1] / "worker" / "detectors" / "null.json"
 WITHOUT_BATCHNORM = ("vgg16_cifar",)
 FITTED = round(500 * SanitizeOptions().split.fit)  # images
 NOTHING = Blend(torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1, 1))  # sizes alone are compared
@@ -29,38 +34,54 @@ def heard(line: dict[str, Any]) -> Heard:
     """What the judge hears of one model."""
     found = [
         Perturbation(p["class"], Form(p["form"]), NOTHING, p["size"], p["tried"])
-        for p in line["perturbations"]
+        for p in line.get("perturbations", ())
     ]
     follows = not line["architecture"].startswith(WITHOUT_BATCHNORM)
     shift, movement = (
-        strongest(line[name]) if follows and line[name] else None for name in ("shift", "movement")
+        strongest(line[name]) if follows and line.get(name) else None for name in ("shift", "movement")
     )
-    return Heard(shift, movement, smallest(found, found), line["shortcuts"], 10, FITTED)
+    pull = strongest(line["recalled"]) if line.get("recalled") else None
+    return Heard(shift, movement, smallest(found, found), line.get("shortcuts", ()), 10, FITTED, pull)
 
 
 def clean_net(line: dict[str, Any]) -> CleanNet:
     """What ships of one clean net."""
-    said = {
-        name: {k: round(word, 4) for k, word in words.items()} for name, words in heard(line).said.items()
-    }
+    told = heard(line)
+    words = dict(told.said)
+    if told.recalled:
+        words[verdicts.RECALLED] = dict(enumerate(told.recalled.per_class))
+    said = {name: {k: round(word, 4) for k, word in of_class.items()} for name, of_class in words.items()}
     facts = {name: line[name] for name in ("name", "digest", "architecture", "accuracy")}
     return CleanNet(**facts, said=said)
 
 
-def read(paths: list[Path]) -> list[dict[str, Any]]:
+def read(paths: Iterable[Path]) -> list[dict[str, Any]]:
     """All lines."""
     return [json.loads(line) for path in paths for line in path.read_text().splitlines()]
+
+
+def nets(*paths: Path) -> list[dict[str, Any]]:
+    """Lines of witnesses, with what the statistics of the same net recall, where that was asked."""
+    recalled = {line["digest"]: line["recalled"] for line in read([RECALLED])}
+    return [line | {"recalled": recalled.get(line["digest"])} for line in read(paths)]
+
+
+def calibrating() -> list[dict[str, Any]]:
+    """The lines of the clean nets that make the null; the later ones were asked what the statistics recall, alone."""
+    first = nets(CALIBRATING)
+    known = {line["digest"] for line in first}
+    later = (line for line in read([RECALLED]) if line["attack"] is None and line["name"] not in CHECKED)
+    return first + [line for line in later if line["digest"] not in known and line["recalled"]]
 
 
 def main() -> None:
     """Write it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("witnesses", type=Path, nargs="?", default=CALIBRATING)
     parser.add_argument("--out", type=Path, default=SHIPPED)
     args = parser.parse_args()
-    nets = [clean_net(line).model_dump(mode="json") for line in read([args.witnesses])]
-    args.out.write_text("[\n" + ",\n".join(json.dumps(net) for net in nets) + "\n]\n")
-    print(f"{len(nets)} clean nets in {args.out}")
+    made = [clean_net(line).model_dump(mode="json") for line in calibrating()]
+    args.out.write_text("[\n" + ",\n".join(json.dumps(net) for net in made) + "\n]\n")
+    print(f"{len(made)} clean nets in {args.out}")
 
 
 if __name__ == "__main__":

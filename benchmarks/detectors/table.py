@@ -19,7 +19,7 @@ import torch
 from app.contract.findings import Verdict, VerdictLabel
 from app.contract.options import EvidenceOptions
 from app.contract.report import Estimate
-from benchmarks.detectors.null import CALIBRATING, heard, read
+from benchmarks.detectors.null import CALIBRATING, RECALLED, calibrating, heard, nets, read
 from benchmarks.detectors.screening import auroc
 from benchmarks.efficacy.table import BEGIN, END, markdown, share
 from worker.detectors import verdict as verdicts
@@ -39,9 +39,11 @@ JUDGED = (
     "row",
     "size",
     "way",
+    "recalled",
     "s",
 )
-WITNESSES = (verdicts.SHIFT, verdicts.MOVEMENT, verdicts.SIZE, verdicts.SHORTCUT)
+WITNESSES = (verdicts.SHIFT, verdicts.MOVEMENT, verdicts.SIZE, verdicts.SHORTCUT, verdicts.RECALLED)
+REMEMBERED = ("model", "attack", "target", "leads into", "share", "second share", "s")
 SUMMARY = ("what", "share (95 %)")
 SCREENED = (
     "model",
@@ -119,6 +121,38 @@ def witnesses(lines: Iterable[Line]) -> str:
     return markdown(SUMMARY, summary) + "\n" + markdown(JUDGED, map(_cells, models))
 
 
+def remembered(lines: Iterable[Line]) -> str:
+    """Where what BatchNorm remembers leads: the true target or not, the least first; clean nets, the most first."""
+    of_null = {line["digest"] for line in calibrating()}
+
+    def order(line: Line) -> tuple[bool, float]:
+        share = max(line["recalled"])
+        return (line["attack"] is None, -share if line["attack"] is None else share)
+
+    rows = []
+    for line in sorted((line for line in lines if line["recalled"]), key=order):
+        first, second = sorted(line["recalled"])[:-3:-1]
+        rows.append(
+            (
+                line["name"] + (" (null)" if line["digest"] in of_null else ""),
+                line["attack"] or "none",
+                "–" if line["target"] is None else str(line["target"]),
+                str(line["recalled"].index(first)),
+                f"{first:.0%}",
+                f"{second:.0%}",
+                f"{line['recalling_s']:.0f}",
+            )
+        )
+    return markdown(REMEMBERED, rows)
+
+
+def whole(heard_of: Iterable[Path], screened: Iterable[Path]) -> str:
+    """All tables of the page."""
+    return "\n".join(
+        (witnesses(nets(*heard_of, CALIBRATING)), remembered(read([RECALLED])), screening(read(screened)))
+    )
+
+
 def screening(lines: Iterable[Line]) -> str:
     """Every model and every way to score, the worst first; and means."""
     rows = sorted(lines, key=lambda line: (line["detector"], line["auroc"]))
@@ -184,7 +218,7 @@ def main() -> None:
     parser.add_argument("--screening", type=Path, nargs="+", required=True)
     parser.add_argument("--write", type=Path)
     args = parser.parse_args()
-    text = witnesses(read([*args.witnesses, CALIBRATING])) + "\n" + screening(read(args.screening))
+    text = whole(args.witnesses, args.screening)
     if args.write:
         before, _, rest = args.write.read_text().partition(BEGIN)
         args.write.write_text(before + BEGIN + text + END + rest.partition(END)[2])

@@ -38,7 +38,8 @@ def measure(path: Path, card: Card, test: Images) -> dict[str, Any]:
     suspect = classifier(of.path, place("cpu"), of)
     started, clock = time.monotonic(), Clock()
     torch.manual_seed(options.seed)
-    fallen, found, heard = hear(suspect, parts.fit, options, clock)
+    hearing = hear(suspect, parts.fit, options, clock)
+    fallen, found, heard = hearing.fallen, hearing.perturbations, hearing.heard
     return {
         "name": card.name,
         "digest": card.digest,
@@ -51,6 +52,7 @@ def measure(path: Path, card: Card, test: Images) -> dict[str, Any]:
         "shift": fallen.shift and fallen.shift.per_class,
         "movement": fallen.movement and fallen.movement.per_class,
         "shortcuts": heard.shortcuts,
+        "recalled": heard.recalled and heard.recalled.per_class,
         "epochs": [len(run.epochs) for run in fallen.runs],
         "perturbations": [
             {"class": p.target_class, "form": p.form.value, "size": p.size, "tried": p.tried} for p in found

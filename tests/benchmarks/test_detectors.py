@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.detectors.null import CALIBRATING, clean_net, read
+from benchmarks.detectors.null import CALIBRATING, calibrating, clean_net, nets, read
 from benchmarks.detectors.screening import auroc, rates
-from benchmarks.detectors.table import judged, screening, witnesses
+from benchmarks.detectors.table import judged, whole
 from benchmarks.efficacy.subjects import subjects
 from benchmarks.efficacy.table import BEGIN, END
 from worker.detectors.null import shipped
@@ -17,7 +17,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "detection.md"
 
 
 def test_the_null_that_ships_is_made_of_the_lines() -> None:
-    assert tuple(map(clean_net, read([CALIBRATING]))) == shipped()
+    assert tuple(map(clean_net, calibrating())) == shipped()
 
 
 def test_nothing_that_is_judged_calibrates_but_itself() -> None:
@@ -27,12 +27,11 @@ def test_nothing_that_is_judged_calibrates_but_itself() -> None:
     known = {line["name"] for line in (*lines, *read([CALIBRATING]))}
     assert known >= {subject.name for subject in subjects()}
     assert not any(judged(line).calibrates for line in lines)
-    assert all(judged(line).calibrates for line in read([CALIBRATING]))
+    assert all(judged(line).calibrates for line in nets(CALIBRATING))
 
 
 def test_the_page_says_what_the_lines_say() -> None:
-    lines = read([LINES / "witnesses.jsonl", CALIBRATING])
-    text = witnesses(lines) + "\n" + screening(read([LINES / "screening.jsonl"]))
+    text = whole([LINES / "witnesses.jsonl"], [LINES / "screening.jsonl"])
     assert PAGE.read_text().partition(BEGIN)[2].partition(END)[0] == text
 
 

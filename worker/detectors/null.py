@@ -52,8 +52,12 @@ class Null:
     nets: tuple[Said, ...]
 
     def of(self, witnesses: Collection[str]) -> "Null":
-        """What only these witnesses say."""
-        return Null(tuple({name: net[name] for name in witnesses} for net in self.nets))
+        """What only these witnesses say, of the nets of which all of them did."""
+        return Null(
+            tuple(
+                {name: net[name] for name in witnesses} for net in self.nets if net.keys() >= set(witnesses)
+            )
+        )
 
     def strongest(self, witness: str) -> tuple[float, ...]:
         """Its strongest word on each net, smallest first."""

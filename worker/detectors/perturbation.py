@@ -28,11 +28,12 @@ class Form(StrEnum):
     PATCH = "patch"  # a mask through which a pattern shows; size: sum of the mask, in pixels
     DENSE = "dense"  # added to every pixel; size: L2 norm, of pixels in [0, 1]
     WARP = "warp"  # every pixel looks elsewhere; size: root mean square of how far, in pixels
+    RECALLED = "recalled"  # added, to restore the statistics of training, into whatever class; size: L2 norm
 
 
 # Natural features need warps of sizes that lie further apart than those of the other forms: on eight nets without a
 # warp in them the smallest was 0.37 to 0.53 of the median of the other classes. Its root is what compares.
-POWER = {Form.PATCH: 1.0, Form.DENSE: 1.0, Form.WARP: 0.5}
+POWER = {Form.PATCH: 1.0, Form.DENSE: 1.0, Form.WARP: 0.5, Form.RECALLED: 1.0}
 
 
 class Change(Protocol):

@@ -22,6 +22,7 @@ SHIFT = "label shift of the unlearned model"
 MOVEMENT = "movement of the last layer in unlearning"
 SIZE = "relative size of the smallest perturbation"
 SHORTCUT = "relative length of the shortest way in the features"
+RECALLED = "share that what BatchNorm remembers leads into one class"
 TOGETHER = "all together"
 
 CLASSES = range(5, 21)  # that the null, of ten classes, is taken to speak for
@@ -45,6 +46,7 @@ UNITS = {
     MOVEMENT: Unit(lambda x: math.log(max(x, LEAST)), math.exp, "above"),
     SIZE: Unit(lambda x: -math.log(max(x, LEAST)), lambda x: math.exp(-x), "below"),
     SHORTCUT: Unit(lambda x: -math.log(max(x, LEAST)), lambda x: math.exp(-x), "below"),
+    RECALLED: Unit(float, float, "above"),
     TOGETHER: Unit(float, float, "above"),
 }
 
@@ -59,10 +61,11 @@ class Heard:
     shortcuts: Sequence[float]  # relative, of every class
     num_classes: int
     images: int  # that were fitted
+    recalled: Pull | None = None  # where the change leads that restores the statistics of training
 
     @property
     def said(self) -> Said:
-        """Each witness that was heard, on a scale on which more is more suspicious."""
+        """Each witness whose word joins the sum, on a scale on which more is more suspicious."""
         pulls = {SHIFT: self.shift, MOVEMENT: self.movement}
         words: dict[str, Mapping[int, float]] = {
             name: dict(enumerate(pull.per_class)) for name, pull in pulls.items() if pull
@@ -76,11 +79,22 @@ class Heard:
 
 
 def judge(heard: Heard, options: EvidenceOptions, nets: Sequence[CleanNet] | None = None) -> Verdict:
-    """What is said of the suspect beside clean nets, those that ship unless others are given."""
+    """What is said of the suspect beside clean nets, those that ship unless others are given.
+
+    The fifth witness, who remembers the statistics of training, is asked alone: most clean nets of the sum are older
+    than it is. So it can make a model suspicious, and no more.
+    """
+    null = Null(tuple(net.said for net in nets or shipped()))
+    together = _together(heard, null, options)
+    return _recalling(together, heard, null, options) if heard.recalled else together
+
+
+def _together(heard: Heard, nets: Null, options: EvidenceOptions) -> Verdict:
+    """What the witnesses say that add up."""
     said = heard.said
     if not said:
         return Verdict(label=VerdictLabel.INCONCLUSIVE, because=NOTHING_HEARD)
-    null = Null(tuple(net.said for net in nets or shipped())).of(said)
+    null = nets.of(said)
     scores, clean = null.scores(said), null.of_the_nets()
     p = p_value(max(scores.values()), clean)
     limits = _limits(heard, null, options)
@@ -99,6 +113,28 @@ def judge(heard: Heard, options: EvidenceOptions, nets: Sequence[CleanNet] | Non
         because=_because(label, p, len(clean), limits),
         signals=(*signals, _signal(TOGETHER, scores, clean, options)),
         false_alarms=p,
+    )
+
+
+def _recalling(verdict: Verdict, heard: Heard, nets: Null, options: EvidenceOptions) -> Verdict:
+    """The verdict with what the statistics say besides."""
+    assert heard.recalled is not None  # noqa: S101 - who calls has seen to it
+    clean, pull = nets.of([RECALLED]).strongest(RECALLED), heard.recalled
+    signal = _signal(RECALLED, dict(enumerate(pull.per_class)), clean, options)
+    line = None if signal.threshold is None else max(signal.threshold, options.recalled)
+    signal = signal.model_copy(update={"threshold": line})
+    signals = (*verdict.signals, signal)
+    speaks = heard.num_classes in CLASSES and heard.images >= FEWEST_IMAGES
+    if shows_evidence(verdict) or not signal.fires or not speaks:
+        return verdict.model_copy(update={"signals": signals})
+    return Verdict(
+        label=VerdictLabel.SUSPICIOUS,
+        target_classes=(pull.target_class,),
+        because=f"What BatchNorm remembers of training, and the clean samples do not show, leads {pull.value:.0%} of "
+        f"other images into one class; {clean[-1]:.0%} at most on {len(clean)} clean nets. The other witnesses "
+        "say nothing unusual.",
+        signals=signals,
+        false_alarms=p_value(pull.value, clean),
     )
 
 

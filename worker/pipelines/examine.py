@@ -16,6 +16,7 @@ from app.contract.findings import Verdict
 from app.contract.job import Stage
 from app.contract.options import EvidenceOptions, SanitizeOptions
 from worker.classifier import EVAL_BATCH, Classifier
+from worker.detectors.batch_statistics import recall, recalled
 from worker.detectors.latent_shortcut import relative_shortcuts
 from worker.detectors.perturbation import Form, Perturbation, relative_size, smallest
 from worker.detectors.trigger import recover_perturbations
@@ -46,20 +47,38 @@ class Examined:
         """The perturbations into the suspected classes that say what the backdoor does: evidence, or like the smallest.
 
         A form that needs as much as it needs for other classes is a way through natural features, and a repair that
-        closes it as well costs accuracy for nothing.
+        closes it as well costs accuracy for nothing. Where the statistics alone say what leads into a class, all others
+        are such.
         """
+        recalled = {p.target_class for p in self.perturbations if p.form is Form.RECALLED}
+
+        def says(p: Perturbation) -> bool:
+            if p.target_class in recalled:
+                return p.form is Form.RECALLED
+            size = relative_size(p, self.perturbations)
+            return size < options.relative_size or size <= ALIKE * self.sizes[p.target_class]
+
         targets = self.verdict.target_classes
-        sizes = {p: relative_size(p, self.perturbations) for p in self.perturbations if math.isfinite(p.size)}
         return tuple(
-            p for p, size in sizes.items()
-            if p.target_class in targets
-            and (size < options.relative_size or size <= ALIKE * self.sizes[p.target_class])
-        )  # fmt: skip
+            p for p in self.perturbations if p.target_class in targets and math.isfinite(p.size) and says(p)
+        )
 
     def expressed(self, options: SanitizeOptions) -> bool:
         """Whether a perturbation accuses every suspected class, and so can say what the backdoor does."""
         least = options.evidence.relative_size
-        return all(self.sizes.get(k, math.inf) < least for k in self.verdict.target_classes)
+        small = {k for k, size in self.sizes.items() if size < least}
+        recalled = {p.target_class for p in self.perturbations if p.form is Form.RECALLED}
+        return small | recalled >= set(self.verdict.target_classes)
+
+
+@dataclass(frozen=True, slots=True)
+class Hearing:
+    """What the witnesses said, and what they showed."""
+
+    fallen: Fallen
+    perturbations: tuple[Perturbation, ...]  # the smallest of each form, for each class that was tried
+    recalled: Perturbation | None  # what the statistics of training hold; None: they hold nothing
+    heard: Heard
 
 
 def examine(
@@ -74,13 +93,14 @@ def examine(
 
     The verdict rests on what was heard, as the clean nets behind it were; a repair needs the shortcut itself.
     """
-    fallen, found, heard = hear(suspect, fit, options, clock, progress, checkpoints)
-    verdict = judge(heard, options.evidence)
+    hearing = hear(suspect, fit, options, clock, progress, checkpoints)
+    found, verdict = hearing.perturbations, judge(hearing.heard, options.evidence)
     if shows_evidence(verdict):
         with clock.stage(Stage.PERTURB):
             closer = _closely(suspect, fit, verdict.target_classes, options, progress)
         found = _best((*found, *closer))
-    return Examined(fallen, found, smallest(found, found), verdict)
+    sizes = smallest(found, found)
+    return Examined(hearing.fallen, (*found, *_needed(hearing, sizes, verdict, options)), sizes, verdict)
 
 
 def hear(
@@ -90,16 +110,31 @@ def hear(
     clock: Clock,
     progress: Progress = SILENT,
     checkpoints: Checkpoints = NOWHERE,
-) -> tuple[Fallen, tuple[Perturbation, ...], Heard]:
-    """Unlearn, and look for ways into the classes that unlearning suspects most."""
+) -> Hearing:
+    """Unlearn, look for ways into the classes that unlearning suspects most, and ask what the statistics recall."""
     with clock.stage(Stage.UNLEARN):
         fallen = fallen_once(suspect, fit, options, progress, checkpoints)
     with clock.stage(Stage.PERTURB):
         classes = _most_suspected(suspect.num_classes, fallen, options.perturbation.max_classes)
         found = recover_perturbations(suspect, fit, classes, options.perturbation, options.seed, progress)
+        added = recall(suspect, fit, options.statistics, options.seed, progress)
+        pull, perturbation = (None, None) if added is None else recalled(suspect, fit, added)
     shift, movement = (fallen.shift, fallen.movement) if fallen.follows_batches else (None, None)
     sizes, shortcuts = smallest(found, found), _shortcuts(suspect, fit)
-    return fallen, found, Heard(shift, movement, sizes, shortcuts, suspect.num_classes, len(fit))
+    heard = Heard(shift, movement, sizes, shortcuts, suspect.num_classes, len(fit), pull)
+    return Hearing(fallen, found, perturbation, heard)
+
+
+def _needed(
+    hearing: Hearing, sizes: Mapping[int, float], verdict: Verdict, options: SanitizeOptions
+) -> tuple[Perturbation, ...]:
+    """What the statistics recall, where they accuse and no small perturbation says what leads into that class."""
+    found, pull = hearing.recalled, hearing.heard.recalled
+    if found is None or pull is None or pull.value <= options.evidence.recalled:
+        return ()
+    k = found.target_class
+    said = sizes.get(k, math.inf) < options.evidence.relative_size
+    return () if said or k not in verdict.target_classes else (found,)
 
 
 def evidence_left(
