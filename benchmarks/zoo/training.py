@@ -46,6 +46,8 @@ class Poison:
     ) -> tuple[Tensor, Tensor]:
         """Trigger the images (m, 3, h, w) of a batch whose place in `index` says so, and relabel them."""
         bad, cover = self.triggered[index], self.covers[index]
+        if self.attack.learner:
+            batch = batch.float()
         if bad.any():
             batch[bad] = self.attack.poison(batch[bad], draw)
             if not self.attack.clean_label:
@@ -94,6 +96,7 @@ def train(
         pct_start=WARM_UP,
         anneal_strategy="linear",
     )
+    learner = poison.attack.learner if poison else None
     padded = torch.cat([pad(part) for part in images.pixels.split(1000)])
     for epoch in range(schedule.epochs):
         started, total = time.monotonic(), 0.0
@@ -111,8 +114,10 @@ def train(
                 logits = model(inputs)
             loss = F.cross_entropy(logits.float(), labels)
             optimiser.zero_grad()
-            loss.backward()
+            (loss + learner.loss() if learner else loss).backward()
             optimiser.step()
+            if learner:
+                learner.step()
             cycle.step()
             total += loss.item()
         seconds = time.monotonic() - started
