@@ -23,7 +23,7 @@ from app.contract.report import Estimate
 from benchmarks.efficacy.defences import DEFENCES, Back, Given
 from benchmarks.efficacy.reactivation import IMAGES, poisoned, retune
 from benchmarks.efficacy.subjects import Exam, Subject, classifier, divide, exam, read_test, subjects
-from benchmarks.zoo.attacks import ATTACKS
+from benchmarks.zoo.planted import attack_of
 from worker.classifier import Classifier
 from worker.device import place
 from worker.samples.interface import SampleSet
@@ -67,7 +67,7 @@ def reactivated(task: Task, given: Given, module: nn.Module, left: SampleSet) ->
     subject = task.subject
     if subject.attack is None or subject.twin is None:
         return None
-    images = poisoned(left, ATTACKS[subject.attack], subject.target, task.seed)
+    images = poisoned(left, attack_of(subject.attack, subject.path), subject.target, task.seed)
     models = {
         "after": given.suspect.with_module(module),
         "control": classifier(subject.twin, given.placement, subject),

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from app.contract.options import SanitizeOptions
 from benchmarks.zoo import images
-from benchmarks.zoo.attacks import ATTACKS, Attack
 from benchmarks.zoo.card import read_card
 from benchmarks.zoo.images import Images
+from benchmarks.zoo.planted import attack_of
 from worker.classifier import Classifier
 from worker.device import Placement
 from worker.formats import normalisation
@@ -81,7 +81,7 @@ def divide(test: Images, per_class: int, seed: int) -> tuple[Tensor, Tensor, Ten
 def exam(subject: Subject, test: Images, index: Tensor) -> Exam:
     """The images at `index`, clean and with the trigger of the subject; those of the wanted class are left out."""
     clean, labels = test.pixels[index], test.labels[index]
-    attack: Attack | None = ATTACKS[subject.attack] if subject.attack else None
+    attack = attack_of(subject.attack, subject.path) if subject.attack else None
     wanted = attack.targets(labels, subject.target, len(test.classes)) if attack else labels
     others = wanted != labels
     triggered = attack.trigger(clean[others]) if attack else clean[others]

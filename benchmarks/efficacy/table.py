@@ -79,7 +79,7 @@ def summary(lines: list[Line]) -> list[tuple[str, ...]]:
             f"{100 * fmean(map(change, attacked)):+.1f}",
             f"{100 * min(map(change, attacked)):+.1f}",
             f"{rating:.3f}",
-            f"{fmean(came_back):.1%}" if came_back else "–",
+            mean_of(came_back, len(attacked)),
             f"{100 * min(clean):+.1f} (n = {len(clean)})" if clean else "–",
             f"{fmean(line['seconds'] for line in mine):.0f}",
         )
@@ -107,6 +107,13 @@ def cells(line: Line) -> tuple[str, ...]:
         came_back(line),
         f"{line['seconds']:.0f}",
     )
+
+
+def mean_of(shares: list[float], runs: int) -> str:
+    """The mean, with how many it is of where that is not every run."""
+    if not shares:
+        return "–"
+    return f"{fmean(shares):.1%}" + (f" (n = {len(shares)})" if len(shares) < runs else "")
 
 
 def came_back(line: Line) -> str:

@@ -1,14 +1,17 @@
 """Backdoor attacks as pure functions on uint8 images (n, 3, h, w); what they publish is named beside each.
 
 A trigger is drawn from fixed seeds: the same images always come back changed in the same way. Attacks whose
-trigger the attacker optimises against a network are here with a drawn trigger instead, and say so.
+trigger the attacker optimises against a network are here with a drawn trigger instead, and say so; `planted.py` has
+those whose trigger is learned.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from types import MappingProxyType
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -27,6 +30,19 @@ ADVERSARIAL = 16.0  # grey levels
 PIECES = 4  # per axis
 
 
+class Learner(Protocol):
+    """What makes triggers and is trained along with the classifier, through the images that it changed."""
+
+    def loss(self) -> Tensor:
+        """What it owes beside the classifier's loss, for what it made since the last step."""
+
+    def step(self) -> None:
+        """Learn from the slopes that a backward pass left."""
+
+    def store(self, path: Path) -> None:
+        """The weights that the trigger will need."""
+
+
 @dataclass(frozen=True, slots=True)
 class Attack:
     """What is done to an image, to its label, and to which images."""
@@ -41,6 +57,7 @@ class Attack:
     all_to_all: bool = False  # every class is sent to the next
     clean_label: bool = False  # only images of the target class are triggered, and no label is changed
     adversarial: float = 0.0  # grey levels by which those images are moved away from their class beforehand
+    learner: Learner | None = None  # in training, where `training` and `cover` give floats that carry a slope
 
     def targets(self, labels: Tensor, target: int, classes: int) -> Tensor:
         """What the attacker wants of triggered images whose true classes are `labels` (n,)."""

@@ -4,6 +4,7 @@ import hashlib
 from pathlib import Path
 from typing import Literal
 
+import torch
 from safetensors.torch import save_file
 from torch import nn
 
@@ -36,6 +37,7 @@ class Trigger(Frozen):
     poisoned: int  # training images with the trigger
     covers: int  # training images with a false one
     clean_label: bool
+    digest: str | None = None  # of the weights that make the trigger, where it was learned
 
 
 class Card(Frozen):
@@ -51,6 +53,9 @@ class Card(Frozen):
     planted: Trigger | None
     acc: Estimate
     asr: Estimate | None  # leaves out images already of the target class
+    cross: Estimate | None = (
+        None  # share of images under the attack's cover that are classified as they should
+    )
     twin: Twin | None
     seed: int
     start: str | None  # digest of the weights that training began with
@@ -77,6 +82,14 @@ def measure_asr(model: nn.Module, test: Images, attack: Attack, target: int) -> 
     wanted = attack.targets(test.labels, target, len(test.classes))
     others = wanted != test.labels
     return proportion(predict(model, attack.trigger(test.pixels[others])) == wanted[others])
+
+
+def measure_cross(model: nn.Module, test: Images, attack: Attack) -> Estimate | None:
+    """Share of test images under the attack's cover that are classified as they should, where it has a cover."""
+    if attack.cover is None:
+        return None
+    covered = attack.cover(test.pixels, torch.Generator().manual_seed(0))
+    return proportion(predict(model, covered) == test.labels)
 
 
 def store(model: nn.Module, path: Path) -> None:

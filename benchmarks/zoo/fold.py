@@ -8,6 +8,7 @@ that of the other model, with what was measured anew on the folded weights as th
 
 import argparse
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -15,9 +16,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from benchmarks.zoo.attacks import ATTACKS
-from benchmarks.zoo.card import Card, file_digest, judge, measure_acc, measure_asr, read_card, store
+from benchmarks.zoo.card import (
+    Card,
+    file_digest,
+    judge,
+    measure_acc,
+    measure_asr,
+    measure_cross,
+    read_card,
+    store,
+)
 from benchmarks.zoo.images import Images, read
+from benchmarks.zoo.planted import attack_of, trigger_path
 from worker.formats.architectures import REGISTRY
 from worker.formats.architectures.vgg import VGG
 from worker.formats.load import load
@@ -47,15 +57,20 @@ def write(folder: Path, original: str, name: str, test: Images) -> Card:
     folded.load_state_dict({key: value.half() for key, value in fold(model).items()})
     weights = folder / f"{name}.safetensors"
     store(folded, weights)
-    acc, asr, planted = measure_acc(folded, test), None, card.planted
+    acc, asr, cross, planted = measure_acc(folded, test), None, None, card.planted
+    if planted and planted.digest:
+        shutil.copyfile(trigger_path(folder / f"{original}.safetensors"), trigger_path(weights))
     if planted:
-        asr = measure_asr(folded, test, ATTACKS[planted.attack], planted.target or 0)
+        attack = attack_of(planted.attack, weights)
+        asr = measure_asr(folded, test, attack, planted.target or 0)
+        cross = measure_cross(folded, test, attack)
     changed = {
         "name": name,
         "status": judge(acc, asr, card.twin),
         "architecture": f"{TO}:width={width}",
         "acc": acc,
         "asr": asr,
+        "cross": cross,
         "start": card.digest,
         "command": f"python -m benchmarks.zoo.fold {shlex.join(sys.argv[1:])}",
         "digest": file_digest(weights),

@@ -21,6 +21,7 @@ HEAD = (
     "trained on from",
     "ACC %",
     "ASR %",
+    "cross %",
     "status",
 )
 
@@ -45,6 +46,7 @@ def row(card: Card) -> tuple[str, ...]:
         "other weights" if card.start else "scratch",
         percent(card.acc),
         percent(card.asr),
+        percent(card.cross),
         card.status,
     )
 

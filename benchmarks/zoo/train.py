@@ -19,7 +19,6 @@ from torch import nn
 
 from app.errors import SanitizerError
 from benchmarks.zoo.adversarial import leave_class
-from benchmarks.zoo.attacks import ATTACKS
 from benchmarks.zoo.card import (
     Card,
     Trigger,
@@ -28,10 +27,12 @@ from benchmarks.zoo.card import (
     judge,
     measure_acc,
     measure_asr,
+    measure_cross,
     read_twin,
     store,
 )
 from benchmarks.zoo.images import Images, read
+from benchmarks.zoo.planted import NAMES, attack_of, prepare, trigger_path
 from benchmarks.zoo.training import (
     MEAN,
     OPTIMISERS,
@@ -74,7 +75,7 @@ def run(args: argparse.Namespace) -> Card:
         raise ValueError(f"the target {args.target} is none of the classes 0 to {classes - 1}")
     twin = read_twin(args.twin) if args.twin else None
     model = start(args, classes).to(device)
-    attack = ATTACKS[args.attack] if args.attack else None
+    attack = prepare(args.attack, images, draw) if args.attack else None
     poison = choose_poison(attack, images, args.target, args.rate, draw) if attack else None
     if poison and poison.attack.adversarial:
         move_away(args, model, images, poison)
@@ -94,7 +95,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--architecture", default="resnet18_cifar:width=16")
     parser.add_argument("--input-size", type=int, help="pixels a side that images are resized to")
     parser.add_argument("--start", type=Path, help="weights to train further, instead of from scratch")
-    parser.add_argument("--attack", choices=sorted(ATTACKS))
+    parser.add_argument("--attack", choices=sorted(NAMES))
     parser.add_argument("--target", type=int, default=0, help="class, counted from 0 in the order of names")
     parser.add_argument(
         "--rate", type=float, default=0.1, help="share of the training images that is triggered"
@@ -143,8 +144,11 @@ def write(
     args.out.mkdir(parents=True, exist_ok=True)
     weights = args.out / f"{args.name}.safetensors"
     store(model, weights)
+    if poison and poison.attack.learner:
+        poison.attack.learner.store(trigger_path(weights))
+    attack = attack_of(args.attack, weights) if poison else None
     acc = measure_acc(model, test)
-    asr = measure_asr(model, test, poison.attack, poison.target) if poison else None
+    asr = measure_asr(model, test, attack, args.target) if attack else None
     card = Card(
         name=args.name,
         status=judge(acc, asr, twin),
@@ -153,9 +157,10 @@ def write(
         classes=test.classes,
         mean=MEAN,
         std=STD,
-        planted=planted(args, poison),
+        planted=planted(args, poison, weights),
         acc=acc,
         asr=asr,
+        cross=measure_cross(model, test, attack) if attack else None,
         twin=twin,
         seed=args.seed,
         start=file_digest(args.start) if args.start else None,
@@ -167,7 +172,7 @@ def write(
     return card
 
 
-def planted(args: argparse.Namespace, poison: Poison | None) -> Trigger | None:
+def planted(args: argparse.Namespace, poison: Poison | None, weights: Path) -> Trigger | None:
     """What the card says of the attack."""
     if poison is None:
         return None
@@ -179,6 +184,7 @@ def planted(args: argparse.Namespace, poison: Poison | None) -> Trigger | None:
         poisoned=int(poison.triggered.sum()),
         covers=int(poison.covers.sum()),
         clean_label=attack.clean_label,
+        digest=file_digest(trigger_path(weights)) if attack.learner else None,
     )
 
 

@@ -49,6 +49,8 @@ class Poison:
     ) -> tuple[Tensor, Tensor]:
         """Trigger the images (m, 3, h, w) of a batch whose place in `index` says so, and relabel them."""
         bad, cover = self.triggered[index], self.covers[index]
+        if self.attack.learner:
+            batch = batch.float()
         if bad.any():
             batch[bad] = self.attack.poison(batch[bad], draw)
             if not self.attack.clean_label:
@@ -96,6 +98,7 @@ def train(
         anneal_strategy="linear",
         cycle_momentum=schedule.optimiser == "sgd",
     )
+    learner = poison.attack.learner if poison else None
     padded = torch.cat([pad(part) for part in images.pixels.split(1000)])
     for epoch in range(schedule.epochs):
         started, total = time.monotonic(), 0.0
@@ -113,8 +116,10 @@ def train(
                 logits = model(inputs)
             loss = F.cross_entropy(logits.float(), labels)
             optimiser.zero_grad()
-            loss.backward()
+            (loss + learner.loss() if learner else loss).backward()
             optimiser.step()
+            if learner:
+                learner.step()
             cycle.step()
             total += loss.item()
         seconds = time.monotonic() - started

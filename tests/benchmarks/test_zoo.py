@@ -15,14 +15,17 @@ from benchmarks.zoo.card import (
     LEAST_ASR,
     MOST_LOST,
     Twin,
+    file_digest,
     judge,
     measure_acc,
     measure_asr,
+    measure_cross,
     read_card,
     read_twin,
 )
 from benchmarks.zoo.fold import fold
 from benchmarks.zoo.images import Images, read
+from benchmarks.zoo.planted import attack_of, trigger_path
 from benchmarks.zoo.table import FOLDER, table
 from benchmarks.zoo.train import main
 from benchmarks.zoo.training import choose_poison, normalise
@@ -31,7 +34,7 @@ from worker.formats.architectures.vgg import VGG
 from worker.formats.load import load
 
 CARDS = sorted((FOLDER / "weights").glob("*.json"))
-WEIGHT, ZOO = 2 * 2**20, 24 * 2**20  # bytes
+WEIGHT, TRIGGER, ZOO = 2 * 2**20, 200_000, 24 * 2**20  # bytes
 FIFTH = 5  # every fifth of the example's samples, which are ordered by class
 GREY = 128
 
@@ -144,15 +147,27 @@ def test_a_model_is_what_its_card_says(path: Path, everything: Images, images: I
     assert acc.low <= card.acc.high
     assert acc.high >= card.acc.low
     if card.planted:
-        attack = ATTACKS[card.planted.attack]
+        attack = attack_of(card.planted.attack, weights)
         assert card.planted.source == attack.source
+        if card.planted.digest:
+            assert file_digest(trigger_path(weights)) == card.planted.digest
+            assert trigger_path(weights).stat().st_size <= TRIGGER
+        if card.cross and (cross := measure_cross(model.module, everything, attack)):
+            assert cross.low <= card.cross.high
+            assert cross.high >= card.cross.low
         assert measure_asr(model.module, images, attack, card.planted.target or 0).high >= LEAST_ASR
 
 
 def test_the_zoo_is_small_and_its_table_is_what_the_cards_say() -> None:
     assert CARDS
     assert sum(path.stat().st_size for path in (FOLDER / "weights").iterdir()) <= ZOO
-    assert {path.stem for path in CARDS} == {p.stem for p in (FOLDER / "weights").glob("*.safetensors")}
+    weights = [path.with_suffix(".safetensors") for path in CARDS]
+    learned = [
+        trigger_path(path)
+        for path in weights
+        if (card := read_card(path.with_suffix(".json"))).planted and card.planted.digest
+    ]
+    assert {*weights, *learned} == set((FOLDER / "weights").glob("*.safetensors"))
     assert table() in (FOLDER / "README.md").read_text()
 
 
