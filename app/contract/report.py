@@ -182,10 +182,11 @@ class Perturbation(Frozen):
     form: Literal["patch", "dense", "warp", "recalled"]
     size: float | None = Field(
         description="patch: sum of the mask, pixels; dense: L2 norm of pixels in [0, 1]; warp: root mean square "
-        "of how far pixels look, pixels; None: none was found"
+        "of how far pixels look, pixels; recalled, from the statistics of training: L2 norm; None: none was found"
     )
     relative_size: float = Field(
-        description="over the median of the other classes, same form; of warps the root of that"
+        description="over the median of the other classes, same form; of warps the root of that; "
+        "1 for what was recalled, which aims at no class and so has nothing to be compared with"
     )
     success: Estimate = Field(description="on the suspect model, selecting split, images of other classes")
     after: Estimate | None = Field(None, description="the same on the model that is given back")

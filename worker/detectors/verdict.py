@@ -86,7 +86,10 @@ def judge(heard: Heard, options: EvidenceOptions, nets: Sequence[CleanNet] | Non
     """
     null = Null(tuple(net.said for net in nets or shipped()))
     together = _together(heard, null, options)
-    return _recalling(together, heard, null, options) if heard.recalled else together
+    clean = null.of([RECALLED]).strongest(RECALLED)
+    return (
+        _recalling(together, heard, heard.recalled, clean, options) if heard.recalled and clean else together
+    )
 
 
 def _together(heard: Heard, nets: Null, options: EvidenceOptions) -> Verdict:
@@ -116,26 +119,36 @@ def _together(heard: Heard, nets: Null, options: EvidenceOptions) -> Verdict:
     )
 
 
-def _recalling(verdict: Verdict, heard: Heard, nets: Null, options: EvidenceOptions) -> Verdict:
+def _recalling(
+    verdict: Verdict, heard: Heard, pull: Pull, clean: tuple[float, ...], options: EvidenceOptions
+) -> Verdict:
     """The verdict with what the statistics say besides."""
-    assert heard.recalled is not None  # noqa: S101 - who calls has seen to it
-    clean, pull = nets.of([RECALLED]).strongest(RECALLED), heard.recalled
     signal = _signal(RECALLED, dict(enumerate(pull.per_class)), clean, options)
+    unusual = signal.fires
     line = None if signal.threshold is None else max(signal.threshold, options.recalled)
     signal = signal.model_copy(update={"threshold": line})
     signals = (*verdict.signals, signal)
-    speaks = heard.num_classes in CLASSES and heard.images >= FEWEST_IMAGES
-    if shows_evidence(verdict) or not signal.fires or not speaks:
-        return verdict.model_copy(update={"signals": signals})
-    return Verdict(
+    because = (
+        f"What BatchNorm remembers of training, and the clean samples do not show, leads {pull.value:.0%} of other "
+        f"images into one class; {clean[-1]:.0%} at most on {len(clean)} clean nets. The other witnesses say nothing "
+        "unusual."
+    )
+    alone = Verdict(
         label=VerdictLabel.SUSPICIOUS,
         target_classes=(pull.target_class,),
-        because=f"What BatchNorm remembers of training, and the clean samples do not show, leads {pull.value:.0%} of "
-        f"other images into one class; {clean[-1]:.0%} at most on {len(clean)} clean nets. The other witnesses "
-        "say nothing unusual.",
+        because=because,
         signals=signals,
         false_alarms=p_value(pull.value, clean),
     )
+    speaks = heard.num_classes in CLASSES and heard.images >= FEWEST_IMAGES
+    if shows_evidence(verdict) or not (unusual and speaks):
+        return verdict.model_copy(update={"signals": signals})
+    if signal.fires:
+        return alone
+    if verdict.label is VerdictLabel.CLEAN:
+        update = {"label": VerdictLabel.INCONCLUSIVE, "because": because, "signals": signals}
+        return verdict.model_copy(update=update)
+    return verdict.model_copy(update={"signals": signals})
 
 
 def shows_evidence(verdict: Verdict) -> bool:

@@ -20,7 +20,7 @@ from worker.detectors.batch_statistics import recall, recalled
 from worker.detectors.latent_shortcut import relative_shortcuts
 from worker.detectors.perturbation import Form, Perturbation, relative_size, smallest
 from worker.detectors.trigger import recover_perturbations
-from worker.detectors.verdict import Heard, judge, shows_evidence
+from worker.detectors.verdict import RECALLED, TOGETHER, Heard, judge, shows_evidence
 from worker.pipelines.checkpoints import NOWHERE, Checkpoints, fallen_once
 from worker.pipelines.clock import Clock
 from worker.pipelines.fall import Fallen, fall
@@ -100,7 +100,8 @@ def examine(
             closer = _closely(suspect, fit, verdict.target_classes, options, progress)
         found = _best((*found, *closer))
     sizes = smallest(found, found)
-    return Examined(hearing.fallen, (*found, *_needed(hearing, sizes, verdict, options)), sizes, verdict)
+    found = (*found, *needed(hearing.recalled, verdict))
+    return Examined(hearing.fallen, found, sizes, verdict)
 
 
 def hear(
@@ -125,16 +126,15 @@ def hear(
     return Hearing(fallen, found, perturbation, heard)
 
 
-def _needed(
-    hearing: Hearing, sizes: Mapping[int, float], verdict: Verdict, options: SanitizeOptions
-) -> tuple[Perturbation, ...]:
-    """What the statistics recall, where they accuse and no small perturbation says what leads into that class."""
-    found, pull = hearing.recalled, hearing.heard.recalled
-    if found is None or pull is None or pull.value <= options.evidence.recalled:
-        return ()
-    k = found.target_class
-    said = sizes.get(k, math.inf) < options.evidence.relative_size
-    return () if said or k not in verdict.target_classes else (found,)
+def needed(found: Perturbation | None, verdict: Verdict) -> tuple[Perturbation, ...]:
+    """What the statistics recall, where they alone accuse.
+
+    Where other witnesses do, small perturbations say better what the backdoor does: against what was recalled of an
+    adaptive blend, relearning cost as much and left 23 % of the attack instead of 2.
+    """
+    fired = {signal.name for signal in verdict.signals if signal.fires}
+    alone = RECALLED in fired and TOGETHER not in fired and shows_evidence(verdict)
+    return (found,) if found is not None and alone and found.target_class in verdict.target_classes else ()
 
 
 def evidence_left(

@@ -93,3 +93,10 @@ def test_moments_of_a_mixture_are_those_of_all_its_values() -> None:
     mixed = first.mixed(rest, 0.25)
     assert torch.allclose(mixed.mean, whole.mean)
     assert torch.allclose(mixed.variance, values.var(1, correction=0))
+
+
+def test_statistics_of_altogether_other_images_are_not_heard() -> None:
+    model, samples = trained_on(poisoned()), clean()
+    darker = SampleSet(samples.images // 2, samples.labels, samples.class_names)
+    assert recall(model, samples, StatisticsOptions(steps=1), seed=0) is not None
+    assert recall(model, darker, StatisticsOptions(steps=1), seed=0) is None

@@ -1,6 +1,7 @@
 """The verdict, on a null of made-up clean nets: what is called what, and when nothing more is claimed."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -8,7 +9,17 @@ from app.contract.findings import Verdict, VerdictLabel
 from app.contract.options import EvidenceOptions
 from worker.detectors.null import CleanNet, Null, line_at, p_value, shipped
 from worker.detectors.target_label import Pull, strongest
-from worker.detectors.verdict import MOVEMENT, SHIFT, SHORTCUT, SIZE, TOGETHER, Heard, judge
+from worker.detectors.verdict import (
+    MOVEMENT,
+    RECALLED,
+    SHIFT,
+    SHORTCUT,
+    SIZE,
+    TOGETHER,
+    Heard,
+    judge,
+    shows_evidence,
+)
 
 CLASSES = 10
 
@@ -34,6 +45,21 @@ def made_up(nets: int = 20) -> tuple[CleanNet, ...]:
         )
         for i in range(nets)
     )
+
+
+def remembering(nets: int = 12) -> tuple[CleanNet, ...]:
+    """The same, and others of which only the statistics were asked: 0.1 to 0.21."""
+    others = (
+        CleanNet(
+            name=f"asked-{i}",
+            digest=f"asked-{i}",
+            architecture="",
+            accuracy=0.9,
+            said={RECALLED: words(0.1 + i / 100, 0.0, i % CLASSES)},
+        )
+        for i in range(nets)
+    )
+    return (*made_up(), *others)
 
 
 def pull(loudest: float, at: int, others: float = 0.1) -> Pull:
@@ -162,3 +188,40 @@ def test_the_shipped_null_has_every_witness_of_every_net() -> None:
     for net in shipped():
         assert set(net.said) == {SHIFT, MOVEMENT, SIZE, SHORTCUT}
         assert all(set(words) == set(range(CLASSES)) for words in net.said.values())
+
+
+def recalling(value: float, given: Heard | None = None, nets: int = 12, **options: float) -> Verdict:
+    spoken = replace(given or heard(), recalled=pull(value, 5, 0.0))
+    return judge(spoken, EvidenceOptions.model_validate(options), remembering(nets))
+
+
+def test_what_the_statistics_recall_makes_a_model_suspicious_by_itself_and_no_more() -> None:
+    verdict = recalling(0.9)
+    assert (verdict.label, verdict.target_classes) == (VerdictLabel.SUSPICIOUS, (5,))
+    assert verdict.false_alarms == pytest.approx(1 / 13)
+    assert "90%" in verdict.because
+    assert verdict.signals[-1].fires
+    assert (verdict.signals[-1].weight, verdict.signals[-1].target_class) == (None, 5)
+
+
+def test_the_statistics_must_recall_more_than_any_clean_net_and_more_than_half() -> None:
+    for verdict in (recalling(0.4), recalling(0.2), recalling(0.9, nets=8), recalling(0.9, recalled=0.95)):
+        assert not shows_evidence(verdict)
+        assert verdict.signals[-1].name == RECALLED
+        assert not verdict.signals[-1].fires
+    assert recalling(0.2).label is VerdictLabel.CLEAN
+    assert recalling(0.4).label is VerdictLabel.INCONCLUSIVE, "no clean net recalls so much"
+    assert recalling(0.9, nets=0).signals[-1].name == TOGETHER, "no clean net was asked"
+
+
+def test_what_the_others_say_stands_whatever_the_statistics_recall() -> None:
+    loud = recalling(0.0, heard(shift=1.2))
+    assert (loud.label, loud.target_classes) == (VerdictLabel.BACKDOORED, (3,))
+    assert recalling(0.9, heard(shift=1.2)).target_classes == (3,)
+
+
+def test_the_statistics_accuse_no_model_that_their_clean_nets_do_not_stand_for() -> None:
+    assert recalling(0.9, replace(heard(), images=10)).label is VerdictLabel.INCONCLUSIVE
+    assert recalling(0.9, replace(heard(), num_classes=2)).label is VerdictLabel.INCONCLUSIVE
+    alone = recalling(0.9, Heard(None, None, {}, [], CLASSES, 250))
+    assert (alone.label, len(alone.signals)) == (VerdictLabel.SUSPICIOUS, 1)

@@ -4,11 +4,12 @@ import math
 
 import torch
 
-from app.contract.findings import Verdict, VerdictLabel
-from app.contract.options import EvidenceOptions
+from app.contract.findings import Signal, Verdict, VerdictLabel
+from app.contract.options import EvidenceOptions, SanitizeOptions
 from app.contract.report import Epoch
 from worker.detectors.perturbation import Blend, Form, Perturbation, smallest
-from worker.pipelines.examine import Examined
+from worker.detectors.verdict import RECALLED, TOGETHER
+from worker.pipelines.examine import Examined, needed
 from worker.pipelines.fall import Fallen
 
 TARGET = 2
@@ -20,7 +21,7 @@ def examined(*targets: int, **sizes: float) -> Examined:
     """Four classes that need 10 of every form, but for the target."""
     found = tuple(
         Perturbation(k, form, NOTHING, sizes[form] if k == TARGET else 10.0, tried=10.0)
-        for form in Form
+        for form in (Form.PATCH, Form.DENSE, Form.WARP)
         for k in range(4)
     )
     verdict = Verdict(label=VerdictLabel.SUSPICIOUS, target_classes=targets, because="a test")
@@ -49,3 +50,35 @@ def test_what_was_never_found_is_not_accused() -> None:
 def test_a_class_without_suspicion_is_not_accused() -> None:
     assert accused(patch=1.0, dense=1.0, warp=1.0) == []
     assert {k for k, _ in accused(0, TARGET, patch=1.0, dense=9.0, warp=9.0)} == {0, TARGET}
+
+
+FOUND = Perturbation(TARGET, Form.RECALLED, NOTHING, 3.0)
+
+
+def told(recalled: float, together: float, *targets: int) -> tuple[Perturbation, ...]:
+    """What a repair is told besides, by how far two witnesses go on a scale on which 1 is the line."""
+    signals = tuple(
+        Signal(name=name, value=value, threshold=1, fires_when="above", null="")
+        for name, value in ((TOGETHER, together), (RECALLED, recalled))
+    )
+    label = VerdictLabel.SUSPICIOUS if targets else VerdictLabel.INCONCLUSIVE
+    return needed(FOUND, Verdict(label=label, target_classes=targets, because="a test", signals=signals))
+
+
+def test_what_the_statistics_recall_is_needed_where_they_alone_accuse() -> None:
+    assert told(2, 0, TARGET) == (FOUND,)
+    assert told(2, 2, TARGET) == (), "the others say it better"
+    assert told(0, 2, TARGET) == (), "they say nothing"
+    assert told(2, 0, 0) == (), "another class is suspected"
+    assert told(2, 0) == (), "nothing is called suspicious"
+    assert needed(None, Verdict(label=VerdictLabel.CLEAN, because="a test")) == ()
+
+
+def test_where_the_statistics_say_what_leads_into_a_class_natural_ways_into_it_are_not_accused() -> None:
+    without = examined(TARGET, patch=9.0, dense=8.0, warp=9.0)
+    found = (*without.perturbations, FOUND)
+    with_it = Examined(without.fallen, found, without.sizes, without.verdict)
+    assert {p.form for p in without.accused(EvidenceOptions())} == {Form.PATCH, Form.DENSE, Form.WARP}
+    assert with_it.accused(EvidenceOptions()) == (FOUND,)
+    assert with_it.expressed(SanitizeOptions())
+    assert not without.expressed(SanitizeOptions())

@@ -23,6 +23,7 @@ SHORT: dict[str, Any] = {
     "unlearn": {"max_epochs": 8, "lr": 0.01, "stop_accuracy": 0.3},
     "recover": {"epochs": 2},
     "perturbation": {"steps": 15, "batch_size": 8, "success": 0.05, "max_classes": 3},
+    "statistics": {"steps": 2, "batch_size": 8},
     "relearn": {"steps": 5},
     "evidence": {"seeds": 1, "suspicion": 0.99},
 }
