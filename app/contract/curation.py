@@ -29,6 +29,19 @@ class Chosen(Frozen):
     said: int = Field(description="class that the model gives it, which is no label")
 
 
+Measure = Literal["statistics", "certainty"]
+
+
+class Guess(Frozen):
+    """How the normalisation was found without a label: the preset with the lowest number was taken."""
+
+    by: Measure = Field(
+        description="statistics: distance of the pool from what BatchNorm remembers of training; certainty: mean "
+        "entropy of what the model says of the pool, nats"
+    )
+    tried: dict[str, float] = Field(description="of each preset")
+
+
 class Curation(Frozen):
     """Everything that is said of one choice."""
 
@@ -39,11 +52,7 @@ class Curation(Frozen):
     strategy: Strategy
     budget: int
     seed: int
-    entropies: dict[str, float] = Field(
-        default_factory=dict,
-        description="preset: mean entropy of what the model says of the pool, nats; the normalisation with the lowest "
-        "was guessed; empty: it was named by the user",
-    )
+    guess: Guess | None = Field(None, description="how the normalisation was found; None: the user named it")
     chosen: tuple[Chosen, ...] = Field(description="energy: the least margin first; random: as drawn")
     environment: Environment
     timings: dict[str, float]

@@ -33,7 +33,7 @@ def ranges(numbers: tuple[int, ...]) -> str:
 
 def normalisation(curation: Curation) -> str:
     """Which it was, and whether anybody named it."""
-    how = "guessed without labels" if curation.entropies else "named by the user"
+    how = "guessed without labels" if curation.guess else "named by the user"
     return f"Normalisation: {curation.model.normalisation.name}, {how}."
 
 

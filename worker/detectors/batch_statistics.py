@@ -10,12 +10,8 @@ needs no trigger that is small, as the search for perturbations does, and sees n
 Knows tensors; knows nothing of jobs, files or HTTP.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-
 import torch
-from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch import Tensor
 
 from app.contract.job import Stage
 from app.contract.options import StatisticsOptions
@@ -23,6 +19,7 @@ from worker.classifier import EVAL_BATCH, Classifier
 from worker.detectors.perturbation import Blend, Form, Perturbation
 from worker.detectors.target_label import Pull, strongest
 from worker.progress import SILENT, Progress
+from worker.remembered import Entering, Moments, log_ratio, missed, over_all, remembering
 from worker.samples.interface import SampleSet
 
 CHANGED = 0.1  # of the images, the usual rate of poison; at 0.03 a clean net is led into one class to 37 %
@@ -33,24 +30,6 @@ MEANS_FIRST = (
 # fourteen nets; 0.95 with darkened images, 1.4 and 2.5 with the wrong normalisation, which lead anywhere.
 STRANGE = 0.5
 START = 1 / 255  # of a pixel: standard deviation of what the search begins with
-LEAST_VARIANCE = 1e-8
-
-
-@dataclass(frozen=True, slots=True)
-class Moments:
-    """Of what enters one layer: mean and mean square of each channel, (channels,)."""
-
-    mean: Tensor
-    square: Tensor
-
-    @property
-    def variance(self) -> Tensor:
-        """Of each channel."""
-        return (self.square - self.mean.square()).clamp(min=LEAST_VARIANCE)
-
-    def mixed(self, other: "Moments", share: float) -> "Moments":
-        """Those of both together, `share` of it the other's."""
-        return Moments(self.mean.lerp(other.mean, share), self.square.lerp(other.square, share))
 
 
 def recall(
@@ -68,8 +47,8 @@ def recall(
         return None
     draw = torch.Generator().manual_seed(seed)
     with Entering(layers) as entering:
-        known = _over_all(model, entering, clean.images)
-        usual = {name: _log_ratio(layers[name], moments).median() for name, moments in known.items()}
+        known = _known(model, entering, clean.images)
+        usual = {name: log_ratio(layers[name], moments).median() for name, moments in known.items()}
         if max(abs(factor.item()) for factor in usual.values()) > STRANGE:
             return None
         added = START * torch.randn(1, *clean.images.shape[1:], generator=draw)
@@ -80,11 +59,11 @@ def recall(
             index = torch.randint(len(clean), (options.batch_size,), generator=draw)
             _forward(model, (model.pixels(clean.images[index]) + added).clamp(0, 1))
             trust = min(1.0, step / (MEANS_FIRST * options.steps))
-            missed = [
-                _missed(layers[name], known[name].mixed(moments, CHANGED), usual[name], trust)
+            apart = [
+                missed(layers[name], known[name].mixed(moments, CHANGED), usual[name], trust)
                 for name, moments in entering.moments().items()
             ]
-            loss = torch.stack(missed).sum()
+            loss = torch.stack(apart).sum()
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -112,76 +91,11 @@ def recalled(suspect: Classifier, clean: SampleSet, added: Tensor) -> tuple[Pull
     return pull, Perturbation(pull.target_class, Form.RECALLED, change, float(added.norm()))
 
 
-def remembering(module: nn.Module) -> dict[str, _BatchNorm]:
-    """The BatchNorms of a module that keep running statistics, by name."""
-    return {
-        name: part
-        for name, part in module.named_modules()
-        if isinstance(part, _BatchNorm) and part.running_mean is not None
-    }
-
-
-class Entering:
-    """Use it as a context: until its end, what enters the layers in a forward pass is kept, with its graph."""
-
-    def __init__(self, layers: Mapping[str, nn.Module]) -> None:
-        self.layers = layers
-        self.latest: dict[str, Tensor] = {}
-
-    def __enter__(self) -> "Entering":
-        self.hooks = [
-            layer.register_forward_pre_hook(
-                lambda _, inputs, name=name: self.latest.update({name: inputs[0]})
-            )
-            for name, layer in self.layers.items()
-        ]
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for hook in self.hooks:
-            hook.remove()
-
-    def moments(self) -> dict[str, Moments]:
-        """Of the latest forward pass, of the layers that it went through."""
-        found = {}
-        for name, entered in self.latest.items():
-            values = entered.float().transpose(0, 1).flatten(1)
-            found[name] = Moments(values.mean(1), values.square().mean(1))
-        return found
-
-
 def _forward(model: Classifier, pixels: Tensor) -> None:
     with model.placement.autocast():
         model.module(model.standardise(pixels))
 
 
-@torch.no_grad()
-def _over_all(model: Classifier, entering: Entering, images: Tensor) -> dict[str, Moments]:
-    """Moments over all images, portion by portion."""
-    sums: dict[str, Moments] = {}
-    seen = 0
-    for portion in images.split(EVAL_BATCH):
-        _forward(model, model.pixels(portion))
-        seen += len(portion)
-        share = len(portion) / seen
-        for name, moments in entering.moments().items():
-            sums[name] = sums[name].mixed(moments, share) if name in sums else moments
-    return sums
-
-
-def _log_ratio(layer: _BatchNorm, moments: Moments) -> Tensor:
-    """Of the variance of each channel to the one that is remembered, (channels,)."""
-    assert layer.running_var is not None  # noqa: S101 - `remembering` has seen to it
-    return (moments.variance / layer.running_var.clamp(min=LEAST_VARIANCE)).log()
-
-
-def _missed(layer: _BatchNorm, moments: Moments, usual: Tensor, trust: float) -> Tensor:
-    """How far a layer's statistics are from what it remembers, squared, mean over its channels.
-
-    `trust`: what variances count beside means.
-    """
-    assert layer.running_mean is not None  # noqa: S101 - `remembering` has seen to it
-    assert layer.running_var is not None  # noqa: S101
-    spread = layer.running_var.clamp(min=LEAST_VARIANCE).sqrt()
-    shifted = (moments.mean - layer.running_mean) / spread
-    return shifted.square().mean() + trust * (_log_ratio(layer, moments) - usual).square().mean()
+def _known(model: Classifier, entering: Entering, images: Tensor) -> dict[str, Moments]:
+    with model.placement.autocast():
+        return over_all(model.module, entering, (model.normalise(part) for part in images.split(EVAL_BATCH)))

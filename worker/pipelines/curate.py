@@ -3,14 +3,13 @@
 No label exists here, so nothing is said of the model, and its normalisation can only be guessed.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from app.contract.curation import Chosen, Curation, Pool
+from app.contract.curation import Chosen, Curation, Guess, Pool
 from app.contract.job import Stage
 from app.contract.options import CurateOptions
 from app.contract.problem import Problem
@@ -55,7 +54,7 @@ def curate(request: CurationRequest, progress: Progress = SILENT) -> Curated:
         model = load(request.model, options.architecture, options.input_size)
         pool, warnings = read_images(request.pool, model.input_shape)
         _check_budget(options.budget, len(pool))
-        pixels, entropies = _normalisation(model, pool.images, options.normalize)
+        pixels, guess = _normalisation(model, pool.images, options.normalize)
         model = replace(model, normalisation=pixels)
     with clock.stage(Stage.SCORE):
         logits = _logits(classifier(model, request.placement), pool.images, progress)
@@ -69,11 +68,11 @@ def curate(request: CurationRequest, progress: Progress = SILENT) -> Curated:
         strategy=options.strategy,
         budget=options.budget,
         seed=options.seed,
-        entropies=entropies,
+        guess=guess,
         chosen=_chosen(pool, logits, order),
         environment=reporting.environment(request.placement),
         timings=clock.seconds,
-        warnings=(*warnings, *_doubts(pixels, entropies)),
+        warnings=(*warnings, *_doubts(pixels, guess)),
         reproduce=request.reproduce,
     )
     return Curated(report, pool.images[order])
@@ -90,9 +89,9 @@ def _check_budget(budget: int, n: int) -> None:
 
 def _normalisation(
     model: LoadedModel, images: Tensor, named: str | None
-) -> tuple[Normalisation, dict[str, float]]:
+) -> tuple[Normalisation, Guess | None]:
     if named is not None:
-        return normalisation.parse(named, model.input_shape[0]), {}
+        return normalisation.parse(named, model.input_shape[0]), None
     return normalisation.guess(model.module, images)
 
 
@@ -127,16 +126,20 @@ def _chosen(pool: ImageSet, logits: Tensor, order: Tensor) -> tuple[Chosen, ...]
     )
 
 
-def _doubts(pixels: Normalisation, entropies: Mapping[str, float]) -> tuple[Problem, ...]:
+def _doubts(pixels: Normalisation, guess: Guess | None) -> tuple[Problem, ...]:
     """What a guess cannot know."""
-    if not pixels.found:
+    if guess is None:
         return ()
-    tried = ", ".join(f"{name} {entropy:.2f}" for name, entropy in entropies.items())
+    tried = ", ".join(f"{name} {value:.3f}" for name, value in guess.tried.items())
+    why = {
+        "statistics": f"the pool is nearest to what BatchNorm remembers of training (distances: {tried}). A pool of "
+        "other images than the model was trained on, or of a few dozen, leads this astray.",
+        "certainty": f"the model is most certain of the pool (mean entropy in nats: {tried}). Presets that are near to "
+        "each other, such as cifar10, cifar10_rnp and imagenet, cannot be told apart so.",
+    }
     guessed = Problem(
         code="options.normalize_guessed",
-        detail=f"The normalisation was guessed without labels: {pixels.name}, with which the model is most certain of "
-        f"the pool (mean entropy in nats: {tried}). Presets that are near to each other, such as cifar10, cifar10_rnp "
-        "and imagenet, cannot be told apart so.",
+        detail=f"The normalisation was guessed without labels: {pixels.name}, with which {why[guess.by]}",
         remedy="Name the one that the model was trained with: --normalize.",
     )
     return (guessed,)

@@ -5,7 +5,7 @@ import json
 import jsonschema
 import pytest
 
-from app.contract.curation import Chosen, Curation, Pool
+from app.contract.curation import Chosen, Curation, Guess, Pool
 from app.contract.problem import Problem
 from app.contract.report import Report
 from app.errors import ExitCode
@@ -24,7 +24,7 @@ def build(
         strategy="energy",
         budget=len(said),
         seed=0,
-        entropies={"cifar10": 0.4} if guessed else {},
+        guess=Guess(by="certainty", tried={"cifar10": 0.4}) if guessed else None,
         chosen=tuple(Chosen(name=name, energy=-3.0, margin=-0.5, said=one) for one in said),
         environment=report.environment,
         timings={},

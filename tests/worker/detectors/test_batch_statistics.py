@@ -8,8 +8,9 @@ from app.contract.options import StatisticsOptions
 from tests.worker.detectors.test_trigger import TARGET, Shortcut, suspect
 from tests.worker.detectors.test_trigger import clean as black_cornered
 from worker.classifier import Classifier
-from worker.detectors.batch_statistics import Moments, recall, recalled, remembering
+from worker.detectors.batch_statistics import recall, recalled
 from worker.detectors.perturbation import Form
+from worker.remembered import Moments, remembering
 from worker.samples.interface import SampleSet
 
 OPTIONS = StatisticsOptions(steps=60, batch_size=40, lr=8 / 255)

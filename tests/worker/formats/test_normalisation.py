@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from app.errors import OptionsError
 from worker.formats.identify import resolve
-from worker.formats.normalisation import PRESETS, apply, choose, guess, parse
+from worker.formats.normalisation import PRESETS, TRIED, apply, choose, guess, parse
 
 ROOT = Path(__file__).parents[3]
 ZOO = ROOT.parent / "shared" / "zoo"
@@ -136,7 +136,7 @@ def pool(n: int = 128) -> torch.Tensor:
         return torch.from_numpy(held["images"][:: len(held["images"]) // n]).permute(0, 3, 1, 2)
 
 
-@pytest.mark.parametrize("trained_with", ["cifar10", "none", "half"])
+@pytest.mark.parametrize("trained_with", ["cifar10", "cifar10_rnp", "imagenet", "none", "half"])
 @pytest.mark.parametrize(
     "path",
     [
@@ -147,16 +147,30 @@ def pool(n: int = 128) -> torch.Tensor:
     ],
     ids=lambda path: path.stem,
 )
-def test_a_guess_without_labels_finds_presets_that_differ_much(path: Path, trained_with: str) -> None:
-    found, entropies = guess(Within(path, trained_with), pool())
+def test_what_batchnorm_remembers_tells_the_normalisation_without_labels(
+    path: Path, trained_with: str
+) -> None:
+    found, guessed = guess(Within(path, trained_with), pool())
     assert (found.name, found.found, found.tried) == (trained_with, True, {})
-    assert set(entropies) == {"cifar10", "none", "half"}
-    assert entropies[found.name] == min(entropies.values())
+    assert (guessed.by, set(guessed.tried)) == ("statistics", set(TRIED))
+    nearest, second = sorted(guessed.tried.values())[:2]
+    assert guessed.tried[found.name] == nearest < second / 1.2
+
+
+@pytest.mark.parametrize("trained_with", ["cifar10", "none", "half"])
+def test_certainty_tells_presets_that_differ_much_where_nothing_is_remembered(trained_with: str) -> None:
+    path = SMALL_ZOO / "folded-badnets-vgg16.safetensors"
+    found, guessed = guess(Within(path, trained_with), pool())
+    assert (found.name, guessed.by, set(guessed.tried)) == (
+        trained_with,
+        "certainty",
+        {"cifar10", "none", "half"},
+    )
 
 
 @pytest.mark.parametrize("trained_with", ["cifar10_rnp", "imagenet"])
-def test_a_guess_takes_cifar10_for_what_is_near_to_it(trained_with: str) -> None:
-    path = ROOT / "examples" / "backdoored-resnet18.safetensors"
+def test_certainty_takes_cifar10_for_what_is_near_to_it(trained_with: str) -> None:
+    path = SMALL_ZOO / "folded-badnets-vgg16.safetensors"
     assert guess(Within(path, trained_with), pool())[0].name == "cifar10"
 
 
@@ -165,8 +179,8 @@ def test_large_images_are_guessed_to_be_those_of_imagenet(size: int, stands: str
     images = (
         torch.tensor([0, 255], dtype=torch.uint8).repeat(4)[:, None, None, None].expand(-1, 3, size, size)
     )
-    found, entropies = guess(Threshold(0.0), images)
-    assert (found.name, set(entropies)) == (stands, {stands, "none", "half"})
+    found, guessed = guess(Threshold(0.0), images)
+    assert (found.name, set(guessed.tried)) == (stands, {stands, "none", "half"})
 
 
 def test_a_guess_leaves_out_what_gives_no_number() -> None:
@@ -177,5 +191,5 @@ def test_a_guess_leaves_out_what_gives_no_number() -> None:
             return super().forward(x) / (x.amax((1, 2, 3)) <= 1).float()[:, None]
 
     white = torch.full((1, 3, 4, 4), 255, dtype=torch.uint8)
-    found, entropies = guess(Overflow(0.0), white)
-    assert (found.name, set(entropies)) == ("none", {"none", "half"})
+    found, guessed = guess(Overflow(0.0), white)
+    assert (found.name, set(guessed.tried)) == ("none", {"none", "half"})

@@ -94,13 +94,15 @@ def test_any_number_of_classes_will_do(tmp_path: Path, few: Path, classes: int) 
 
 def test_a_named_normalisation_is_no_guess(few: Path) -> None:
     report = run(few, normalize="half").report
-    assert (report.model.normalisation.name, report.entropies, report.warnings) == ("half", {}, ())
+    assert (report.model.normalisation.name, report.guess, report.warnings) == ("half", None, ())
 
 
-def test_a_guess_is_told_with_a_warning(few: Path) -> None:
-    report = run(few, normalize=None).report
+def test_a_guess_is_told_with_a_warning() -> None:
+    report = run(EVERY, normalize=None).report
     assert report.model.normalisation.name == "cifar10"
-    assert report.entropies["cifar10"] == min(report.entropies.values())
+    assert report.guess is not None
+    assert report.guess.by == "statistics"
+    assert report.guess.tried["cifar10"] == min(report.guess.tried.values())
     (warning,) = report.warnings
     assert (warning.code, "--normalize" in warning.remedy) == ("options.normalize_guessed", True)
 
