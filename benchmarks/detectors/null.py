@@ -23,7 +23,6 @@ from worker.detectors.verdict import Heard
 
 HERE = Path(__file__).parent
 CALIBRATING, RECALLED = HERE / "calibrating.jsonl", HERE / "recalled.jsonl"
-CHECKED: tuple[str, ...] = ()  # names of clean nets that calibrate nothing
 SHIPPED = HERE.parents[1] / "worker" / "detectors" / "null.json"
 WITHOUT_BATCHNORM = ("vgg16_cifar",)
 FITTED = round(500 * SanitizeOptions().split.fit)  # images
@@ -70,7 +69,7 @@ def calibrating() -> list[dict[str, Any]]:
     """The lines of the clean nets that make the null; the later ones were asked what the statistics recall, alone."""
     first = nets(CALIBRATING)
     known = {line["digest"] for line in first}
-    later = (line for line in read([RECALLED]) if line["attack"] is None and line["name"] not in CHECKED)
+    later = (line for line in read([RECALLED]) if line["attack"] is None)
     return first + [line for line in later if line["digest"] not in known and line["recalled"]]
 
 

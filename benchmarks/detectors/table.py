@@ -65,7 +65,7 @@ class Judged:
 
     line: Line
     verdict: Verdict
-    calibrates: bool  # it is one of the null
+    calibrates: bool  # it is one of the null of the sum
 
     @property
     def score(self) -> float:
@@ -86,7 +86,8 @@ class Judged:
 def judged(line: Line) -> Judged:
     """By the shipped null, without the model itself."""
     others = tuple(net for net in shipped() if net.digest != line["digest"])
-    return Judged(line, judge(heard(line), EvidenceOptions(), others), len(others) < len(shipped()))
+    of_the_sum = {net.digest for net in shipped() if verdicts.SIZE in net.said}
+    return Judged(line, judge(heard(line), EvidenceOptions(), others), line["digest"] in of_the_sum)
 
 
 def witnesses(lines: Iterable[Line]) -> str:
