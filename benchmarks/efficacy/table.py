@@ -5,6 +5,7 @@ First each defence over all models, then every line, worst attack success first;
 
 import argparse
 import csv
+import io
 import json
 import sys
 from collections.abc import Iterable
@@ -30,6 +31,8 @@ HEAD = (
     "ASR reactivated (clean twin)",
     "s",
 )
+RATES = ("acc", "asr", "ra")
+ENDS = {"": "value", "_low": "low", "_high": "high", "_n": "n"}
 SUMMARY = (
     "defence",
     "runs",
@@ -147,8 +150,31 @@ def tables(results: Path) -> tuple[list[Line], str]:
     return lines, markdown(SUMMARY, summary(lines)) + "\n" + markdown(HEAD, map(cells, lines))
 
 
+def plain(line: Line) -> dict[str, object]:
+    """A line as numbers: shares between 0 and 1, each with the ends of its interval and its n."""
+    row = {name: line[name] for name in ("model", "attack", "n_clean", "seed", "defence", "says", "seconds")}
+    again = line.get("reactivated") or {}
+    measured = {
+        **{f"{rate}_{when}": line[when][rate] for when in ("before", "after") for rate in RATES},
+        **{f"asr_reactivated_{name}": again.get(name) for name in ("after", "control")},
+    }
+    for name, estimate in measured.items():
+        row |= {f"{name}{end}": (estimate or {}).get(key) for end, key in ENDS.items()}
+    return row | {"der": der(line)}
+
+
+def as_csv(lines: Iterable[Line]) -> str:
+    """All lines as numbers."""
+    rows = [plain(line) for line in lines]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
 def main() -> None:
-    """Print both, or put them between the marks of a page; write the long one as CSV."""
+    """Print both, or put them between the marks of a page; write every line as CSV, in numbers."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("results", type=Path)
     parser.add_argument("--csv", type=Path)
@@ -161,8 +187,7 @@ def main() -> None:
     else:
         sys.stdout.write(text)
     if args.csv:
-        with args.csv.open("w", newline="") as file:
-            csv.writer(file).writerows([HEAD, *map(cells, lines)])
+        args.csv.write_text(as_csv(lines))
 
 
 if __name__ == "__main__":

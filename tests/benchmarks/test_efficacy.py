@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from benchmarks.efficacy.subjects import Subject, divide, exam, subjects
-from benchmarks.efficacy.table import BEGIN, END, der, summary, tables, worst_first
+from benchmarks.efficacy.table import BEGIN, END, as_csv, der, summary, tables, worst_first
 from benchmarks.zoo.images import Images
 
 ROOT = Path(__file__).parents[2]
@@ -58,6 +58,7 @@ def test_the_page_says_what_the_lines_say_and_leaves_no_model_out() -> None:
     page = (ROOT / "docs" / "efficacy.md").read_text()
     assert page.partition(BEGIN)[2].partition(END)[0] == text
     assert {entry["model"] for entry in lines if entry["defence"] == "ours"} == {s.name for s in subjects()}
+    assert (ROOT / "docs" / "efficacy.csv").read_text() == as_csv(lines)
 
 
 def test_failures_come_first_and_the_better_defence_on_top() -> None:
