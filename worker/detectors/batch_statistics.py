@@ -18,16 +18,16 @@ from app.contract.options import StatisticsOptions
 from worker.classifier import EVAL_BATCH, Classifier
 from worker.detectors.perturbation import Blend, Form, Perturbation
 from worker.detectors.target_label import Pull, strongest
+from worker.detectors.trigger import PIXELS_AT_ONCE
 from worker.progress import SILENT, Progress
 from worker.remembered import Entering, Moments, log_ratio, missed, over_all, remembering
 from worker.samples.interface import SampleSet
 
 CHANGED = 0.1  # of the images, the usual rate of poison; at 0.03 a clean net is led into one class to 37 %
-MEANS_FIRST = (
-    0.5  # of the steps until variances count in full: they grow in either direction, means say in which
-)
+# Of the steps, until variances count in full: a variance grows in either direction of a pixel, means say in which.
+MEANS_FIRST = 0.5
 # Logarithm of the factor by which the variances of a whole layer differ from those that it remembers: up to 0.20 on
-# fourteen nets; 0.95 with darkened images, 1.4 and 2.5 with the wrong normalisation, which lead anywhere.
+# fourteen nets; 0.95 with darkened images, 1.4 and 2.5 with a wrong normalisation, which leads anywhere.
 STRANGE = 0.5
 START = 1 / 255  # of a pixel: standard deviation of what the search begins with
 
@@ -46,6 +46,7 @@ def recall(
     if not layers or not options.steps:
         return None
     draw = torch.Generator().manual_seed(seed)
+    size = max(2, min(options.batch_size, PIXELS_AT_ONCE // clean.images[0, 0].numel()))
     with Entering(layers) as entering:
         known = _known(model, entering, clean.images)
         usual = {name: log_ratio(layers[name], moments).median() for name, moments in known.items()}
@@ -56,7 +57,7 @@ def recall(
         optimiser = torch.optim.Adam([added], options.lr)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, options.steps)
         for step in range(1, options.steps + 1):
-            index = torch.randint(len(clean), (options.batch_size,), generator=draw)
+            index = torch.randint(len(clean), (size,), generator=draw)
             _forward(model, (model.pixels(clean.images[index]) + added).clamp(0, 1))
             trust = min(1.0, step / (MEANS_FIRST * options.steps))
             apart = [
