@@ -41,6 +41,7 @@ DETECTORS = (
     "movement of the last layer in unlearning",
     "relative size of the smallest perturbation",
     "relative length of the shortest way in the features",
+    "share that what BatchNorm remembers leads into one class",
 )
 
 

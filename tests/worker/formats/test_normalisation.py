@@ -142,8 +142,6 @@ def pool(n: int = 128) -> torch.Tensor:
     [
         ROOT / "examples" / "backdoored-resnet18.safetensors",
         SMALL_ZOO / "clean-vgg16-a.safetensors",
-        SMALL_ZOO / "wanet-resnet18.safetensors",
-        SMALL_ZOO / "low-frequency-resnet18.safetensors",
     ],
     ids=lambda path: path.stem,
 )
