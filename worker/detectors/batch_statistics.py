@@ -27,7 +27,7 @@ CHANGED = 0.1  # of the images, the usual rate of poison; at 0.03 a clean net is
 # Of the steps, until variances count in full: a variance grows in either direction of a pixel, means say in which.
 MEANS_FIRST = 0.5
 # Logarithm of the factor by which the variances of a whole layer differ from those that it remembers: up to 0.20 on
-# fourteen nets; 0.95 with darkened images, 1.4 and 2.5 with a wrong normalisation, which leads anywhere.
+# fifteen nets; 0.95 with darkened images, 1.4 and 2.5 with a wrong normalisation, which leads anywhere.
 STRANGE = 0.5
 START = 1 / 255  # of a pixel: standard deviation of what the search begins with
 

@@ -3,8 +3,8 @@
 Four witnesses, none of which ever sees a triggered sample: where predictions go in unlearning, which row of the last
 layer moves, how small a perturbation leads into a class, and how short a way in the features. Their words add up class
 by class (see `null`), and the largest sum is read beside those of clean nets: its p-value is the rate of false alarms
-that a line at this sum has. A model is called `clean` where it looks like the middle of the clean nets; that is no
-proof, and the report says so.
+that a line at this sum has. A fifth, what BatchNorm remembers of training, is asked alone. A model is called `clean`
+where it looks like the middle of the clean nets; that is no proof, and the report says so.
 """
 
 import math
@@ -124,31 +124,24 @@ def _recalling(
 ) -> Verdict:
     """The verdict with what the statistics say besides."""
     signal = _signal(RECALLED, dict(enumerate(pull.per_class)), clean, options)
-    unusual = signal.fires
+    unusual = signal.fires  # beyond every clean net, or as many as the rate allows
     line = None if signal.threshold is None else max(signal.threshold, options.recalled)
     signal = signal.model_copy(update={"threshold": line})
-    signals = (*verdict.signals, signal)
+    verdict = verdict.model_copy(update={"signals": (*verdict.signals, signal)})
+    speaks = heard.num_classes in CLASSES and heard.images >= FEWEST_IMAGES
+    if shows_evidence(verdict) or not (unusual and speaks):
+        return verdict
     because = (
         f"What BatchNorm remembers of training, and the clean samples do not show, leads {pull.value:.0%} of other "
         f"images into one class; {clean[-1]:.0%} at most on {len(clean)} clean nets. The other witnesses say nothing "
         "unusual."
     )
-    alone = Verdict(
-        label=VerdictLabel.SUSPICIOUS,
-        target_classes=(pull.target_class,),
-        because=because,
-        signals=signals,
-        false_alarms=p_value(pull.value, clean),
-    )
-    speaks = heard.num_classes in CLASSES and heard.images >= FEWEST_IMAGES
-    if shows_evidence(verdict) or not (unusual and speaks):
-        return verdict.model_copy(update={"signals": signals})
     if signal.fires:
-        return alone
+        accused = {"target_classes": (pull.target_class,), "false_alarms": p_value(pull.value, clean)}
+        return verdict.model_copy(update={"label": VerdictLabel.SUSPICIOUS, "because": because, **accused})
     if verdict.label is VerdictLabel.CLEAN:
-        update = {"label": VerdictLabel.INCONCLUSIVE, "because": because, "signals": signals}
-        return verdict.model_copy(update=update)
-    return verdict.model_copy(update={"signals": signals})
+        return verdict.model_copy(update={"label": VerdictLabel.INCONCLUSIVE, "because": because})
+    return verdict
 
 
 def shows_evidence(verdict: Verdict) -> bool:

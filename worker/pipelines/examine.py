@@ -50,10 +50,9 @@ class Examined:
         closes it as well costs accuracy for nothing. Where the statistics alone say what leads into a class, all others
         are such.
         """
-        recalled = {p.target_class for p in self.perturbations if p.form is Form.RECALLED}
 
         def says(p: Perturbation) -> bool:
-            if p.target_class in recalled:
+            if p.target_class in self._recalled:
                 return p.form is Form.RECALLED
             size = relative_size(p, self.perturbations)
             return size < options.relative_size or size <= ALIKE * self.sizes[p.target_class]
@@ -67,8 +66,12 @@ class Examined:
         """Whether a perturbation accuses every suspected class, and so can say what the backdoor does."""
         least = options.evidence.relative_size
         small = {k for k, size in self.sizes.items() if size < least}
-        recalled = {p.target_class for p in self.perturbations if p.form is Form.RECALLED}
-        return small | recalled >= set(self.verdict.target_classes)
+        return small | self._recalled >= set(self.verdict.target_classes)
+
+    @property
+    def _recalled(self) -> set[int]:
+        """The classes of which the statistics alone say what leads into them."""
+        return {p.target_class for p in self.perturbations if p.form is Form.RECALLED}
 
 
 @dataclass(frozen=True, slots=True)
