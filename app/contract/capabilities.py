@@ -22,6 +22,7 @@ ARCHITECTURES = (
     "vgg16_cifar",
     "vgg16_bn_cifar",
     "vgg19_bn_cifar",
+    "smallvgg_cifar",
     "mobilenetv2_cifar",
     "wideresnet_cifar",
 )

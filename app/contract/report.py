@@ -167,6 +167,9 @@ class Candidate(Frozen):
     perturbation_success: float | None = Field(
         None, description="of the suspect's own perturbations, on the selecting split; None: not measured"
     )
+    pursued: float | None = Field(
+        None, description="success of perturbations that followed the repaired model; None: not measured"
+    )
     perturbation_size: float | None = Field(
         None, description="smallest that a fresh recovery finds, beside the suspect's other classes"
     )

@@ -11,9 +11,9 @@ from benchmarks.zoo import images
 from benchmarks.zoo.card import read_card
 from benchmarks.zoo.images import Images
 from benchmarks.zoo.planted import attack_of
+from benchmarks.zoo.training import MEAN, STD
 from worker.classifier import Classifier
 from worker.device import Placement
-from worker.formats import normalisation
 from worker.formats.identify import AUTO
 from worker.formats.load import load
 
@@ -32,6 +32,8 @@ class Subject:
     twin: Path | None = None  # a clean model that was trained likewise
     architecture: str = AUTO  # named where a library has it, which no file can tell
     input_size: int | None = None  # pixels a side, where the images are resized for it
+    mean: tuple[float, ...] = MEAN
+    std: tuple[float, ...] = STD
 
     def options(self, seed: int, **given: object) -> SanitizeOptions:
         """What the product is told: what it must know of the model, a seed, and whatever else is given."""
@@ -67,6 +69,8 @@ def subject(path: Path) -> Subject:
         twin=path.with_name(f"{twin.name}.safetensors") if twin else None,
         architecture=card.architecture if "/" in card.architecture else AUTO,
         input_size=card.input_size,
+        mean=card.mean,
+        std=card.std,
     )
 
 
@@ -89,10 +93,10 @@ def exam(subject: Subject, test: Images, index: Tensor) -> Exam:
 
 
 def classifier(path: Path, placement: Placement, of: Subject | None = None) -> Classifier:
-    """The model in a file, normalised as the zoo's are; built as that subject, when one is named."""
+    """The model in a file, built and normalised as that subject, or as the zoo's are."""
     model = load(path, of.architecture, of.input_size) if of else load(path)
-    pixels = normalisation.parse("cifar10", 3)
-    mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (pixels.mean, pixels.std))
+    pixels = (of.mean, of.std) if of else (MEAN, STD)
+    mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in pixels)
     return Classifier(placement.take(model.module), model.num_classes, mean, std, placement)
 
 

@@ -4,22 +4,24 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.zoo import input_aware
+from benchmarks.zoo import input_aware, overlay
 from benchmarks.zoo.attacks import ATTACKS, Attack
 from benchmarks.zoo.images import Images
 
 LEARNED = "input_aware"
+OVERLAY = "overlay"  # of models that others trained; nothing here plants it
+STORED = {LEARNED: input_aware.read, OVERLAY: overlay.read}
 NAMES = (*ATTACKS, LEARNED)
 
 
 def trigger_path(weights: Path) -> Path:
-    """Where the weights of a learned trigger lie."""
+    """Where a trigger lies that is stored."""
     return weights.with_suffix(f".trigger{weights.suffix}")
 
 
 def attack_of(name: str, weights: Path) -> Attack:
     """The attack that a card calls `name`, as it is used against the model in the file `weights`."""
-    return input_aware.read(trigger_path(weights)) if name == LEARNED else ATTACKS[name]
+    return STORED[name](trigger_path(weights)) if name in STORED else ATTACKS[name]
 
 
 def prepare(name: str, images: Images, draw: torch.Generator) -> Attack:

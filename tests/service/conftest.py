@@ -145,7 +145,7 @@ class Server:
             inputs[kind] = {"digest": answer.json()["digest"], "name": name}
         return inputs
 
-    def ended(self, client: httpx2.Client, job_id: str, seconds: float = 90) -> dict[str, Any]:
+    def ended(self, client: httpx2.Client, job_id: str, seconds: float = 300) -> dict[str, Any]:
         def look() -> dict[str, Any] | None:
             job: dict[str, Any] = client.get(f"/v1/jobs/{job_id}", params={"wait": 5}).json()
             return job if job["state"] not in ("queued", "running") else None

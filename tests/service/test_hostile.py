@@ -17,7 +17,7 @@ from tests.conftest import BACKDOORED
 from tests.hostile.interface import ACCEPTED, Kind, Row
 from tests.hostile.reading import CLASSES, PIXELS
 from tests.hostile.table import rows
-from tests.service.conftest import IMPATIENT, Server, few_samples
+from tests.service.conftest import IMPATIENT, Server, few_samples, until
 from worker.formats.architectures.resnet import BasicBlock, ResNet
 
 SMALL = 1 << 20  # bytes; larger ones are read in the cage, where they need not be uploaded
@@ -73,6 +73,7 @@ def submit(client: httpx2.Client, row: Row, data: bytes) -> dict[str, Any]:
 @pytest.mark.timeout(600)
 def test_every_kind_of_attack_ends_its_own_job_and_nothing_else(serving: Server) -> None:
     assert serving.process is not None
+    until((serving.home / "jobs").is_dir)  # the worker is up as well
     before = serving.process.pid, sorted(path.name for path in serving.home.iterdir())
     with httpx2.Client(base_url=serving.url, timeout=60) as client:
         tried = sample()

@@ -5,6 +5,7 @@ Started large, they find what natural features allow and shrink that. Knows tens
 """
 
 import math
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -18,6 +19,11 @@ class Search(Protocol):
     """One form of perturbation on its way."""
 
     form: Form
+
+    @property
+    def moving(self) -> Sequence[Tensor]:
+        """What is searched in; gradients are wanted of nothing else."""
+        ...
 
     def change(self, part: slice) -> Change:
         """What some of the classes do to images now, with its graph."""
@@ -58,7 +64,12 @@ class Patch:
         self.mask = (self.start + 0.1 * torch.randn(k, 1, h, w, generator=draw)).to(device).requires_grad_()
         self.pattern = (0.5 * torch.randn(room, generator=draw)).to(device).requires_grad_()
         self.cost = torch.full((k,), self.first_cost, device=device)
-        self.optimiser = torch.optim.Adam([self.mask, self.pattern], self.lr, betas=self.betas)
+        self.optimiser = torch.optim.Adam(self.moving, self.lr, betas=self.betas)
+
+    @property
+    def moving(self) -> Sequence[Tensor]:
+        """See `Search`."""
+        return self.mask, self.pattern
 
     def change(self, part: slice) -> Blend:
         """See `Search`."""
@@ -97,6 +108,11 @@ class _Ball:
         self.inside = (inside * (0.1 * first / unit / _norms(inside))).to(device).requires_grad_()
         self.velocity = torch.zeros_like(self.inside)
         self.radius = torch.full((len(inside), 1, 1, 1), first / unit, device=device)
+
+    @property
+    def moving(self) -> Sequence[Tensor]:
+        """See `Search`."""
+        return (self.inside,)
 
     def sizes(self, part: slice) -> Tensor:
         """See `Search`."""

@@ -130,17 +130,21 @@ class Perturbation:
         return proportion(classifier.predictions(self.stamp(others.images)) == self.target_class)
 
 
-def relative_size(found: Perturbation, among: Iterable[Perturbation]) -> float:
-    """Size over the median size of the same form for the *other* classes of `among`, to the form's power.
+def typical_size(found: Perturbation, among: Iterable[Perturbation]) -> float:
+    """The median size of the same form for the *other* classes of `among`; infinite where there are none.
 
     Other classes, because the median must not move with the class that is judged; a median, because a second target
-    must not move it either. A class that never went over counts with the largest size that was tried. 1 where there is
-    nothing to compare.
+    must not move it either. A class that never went over counts with the largest size that was tried.
     """
     others = [
         min(p.size, p.tried) for p in among if p.form is found.form and p.target_class != found.target_class
     ]
-    typical = median(others) if others else math.inf
+    return median(others) if others else math.inf
+
+
+def relative_size(found: Perturbation, among: Iterable[Perturbation]) -> float:
+    """Size over the typical one, to the form's power. 1 where there is nothing to compare."""
+    typical = typical_size(found, among)
     if math.isinf(found.size) or math.isinf(typical):
         return 1.0
     return float((found.size / typical) ** POWER[found.form])

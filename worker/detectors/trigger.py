@@ -65,7 +65,7 @@ def _smallest(
     success, latest = torch.zeros(len(classes)), 0
     for number in range(1, options.steps + 1):
         index = torch.randint(len(clean), (options.batch_size,), generator=draw)
-        hits = _attack(search, asked, clean.images[index], clean.labels[index], targets)
+        hits = attack(search, asked, clean.images[index], clean.labels[index], targets)
         succeeds = success.lerp_(hits, 1 - SMOOTHING) >= options.success
         latest = number if _goes_on(search, best, succeeds) else latest
         search.step()
@@ -76,8 +76,11 @@ def _smallest(
     return best
 
 
-def _attack(search: Search, asked: Classifier, images: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
-    """Leaves the gradients of one batch; the share of other classes' images that each class caught, (K,)."""
+def attack(search: Search, asked: Classifier, images: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
+    """Leave a search with the gradients of one batch of uint8 images; the share of other classes' that it caught, (K,).
+
+    `targets` (K,) on the CPU, one for each way that is searched.
+    """
     pixels = asked.pixels(images)
     hits = []
     for part in _parts(len(targets), images.numel() // images.shape[1]):
@@ -88,7 +91,8 @@ def _attack(search: Search, asked: Classifier, images: Tensor, labels: Tensor, t
         others = (labels != targets[part, None]).float()  # an image of the class itself shows nothing
         weights = others / others.sum(1, keepdim=True).clamp(min=1)
         losses = F.cross_entropy(logits, aims.to(logits.device), reduction="none")
-        (losses @ weights.flatten().to(losses.device) + search.penalty(part)).backward()
+        loss = losses @ weights.flatten().to(losses.device) + search.penalty(part)
+        loss.backward(inputs=search.moving)
         caught = (logits.detach().argmax(1).cpu() == aims).view_as(weights)
         hits.append((caught * weights).sum(1))
     return torch.cat(hits)

@@ -102,8 +102,12 @@ def _together(heard: Heard, nets: Null, options: EvidenceOptions) -> Verdict:
     p = p_value(max(scores.values()), clean)
     limits = _limits(heard, null, options)
     label = _label(p, options, limited=bool(limits))
-    unusual = [k for k in scores if p_value(scores[k], clean) <= options.suspicion]
     named = max(scores, key=scores.__getitem__)
+    unusual = [k for k in scores if p_value(scores[k], clean) <= options.suspicion]
+    expressed = [k for k in unusual if heard.sizes.get(k, math.inf) < options.relative_size]
+    # Where a small perturbation leads into the most accused class, another one is accused only with its own: nets
+    # that were trained without augmentation fall onto a natural class besides.
+    targets = expressed if named in expressed else unusual
     signals = [
         _signal(
             name, words, null.strongest(name), options, null.scale(name).above(words.get(named, -math.inf))
@@ -112,7 +116,7 @@ def _together(heard: Heard, nets: Null, options: EvidenceOptions) -> Verdict:
     ]
     return Verdict(
         label=label,
-        target_classes=tuple(sorted(unusual, key=lambda k: -scores[k])),
+        target_classes=tuple(sorted(targets, key=lambda k: -scores[k])),
         because=_because(label, p, len(clean), limits),
         signals=(*signals, _signal(TOGETHER, scores, clean, options)),
         false_alarms=p,

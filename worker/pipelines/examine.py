@@ -21,12 +21,14 @@ from worker.detectors.latent_shortcut import relative_shortcuts
 from worker.detectors.perturbation import Form, Perturbation, relative_size, smallest
 from worker.detectors.trigger import recover_perturbations
 from worker.detectors.verdict import RECALLED, TOGETHER, Heard, judge, shows_evidence
+from worker.device import Placement
 from worker.pipelines.checkpoints import NOWHERE, Checkpoints, fallen_once
 from worker.pipelines.clock import Clock
 from worker.pipelines.fall import Fallen, fall
 from worker.progress import SILENT, As, Progress
 from worker.repair.evidence import Remaining
 from worker.repair.features import Features, head
+from worker.repair.pursuit import Follower, followers, pursue
 from worker.samples.interface import CleanSplit, SampleSet
 from worker.statistics import proportion
 
@@ -61,6 +63,11 @@ class Examined:
         return tuple(
             p for p in self.perturbations if p.target_class in targets and math.isfinite(p.size) and says(p)
         )
+
+    def followers(self, options: EvidenceOptions, placement: Placement) -> tuple[Follower, ...]:
+        """Searches that go on from the perturbations that accuse."""
+        found, line = self.accused(options), options.relative_size
+        return tuple(followers(found, self.perturbations, line, placement.device))
 
     def expressed(self, options: SanitizeOptions) -> bool:
         """Whether a perturbation accuses every suspected class, and so can say what the backdoor does."""
@@ -149,33 +156,58 @@ def evidence_left(
 ) -> Remaining:
     """Ask both witnesses again, the cheapest question first; the first that still accuses ends the hearing."""
     verify = As(progress, Stage.VERIFY)
-    predicted = repaired.predictions(parts.select.images)
-    success, excess = 0.0, 0.0
-    for perturbation in examined.accused(options.evidence):
-        k = perturbation.target_class
-        found = perturbation.success(repaired, parts.select).value
-        by_itself = proportion(predicted[parts.select.labels != k] == k).value
-        success, excess = max(success, found), max(excess, found - by_itself)
+    success, excess = _success(repaired, examined.accused(options.evidence), parts.select)
     if excess > options.evidence.success:
         return Remaining(success)
+    pursued = _pursued(repaired, examined, parts, options, verify)
+    if pursued is not None and pursued > options.evidence.pursued:
+        return Remaining(success, pursued)
     targets = examined.verdict.target_classes
     again = _best(_closely(repaired, parts.fit, targets, options, verify))
     size = min(smallest(again, examined.perturbations).values())
     line = options.evidence.relative_size
     if size < line:
         another = tuple(p for p in again if relative_size(p, examined.perturbations) < line)
-        return Remaining(success, size, another=another)
+        return Remaining(success, pursued, size, another=another)
     fallen = fall(repaired, parts.fit, options, verify)
     if fallen.shift is None or not fallen.follows_batches:  # this witness has nothing to say
-        return Remaining(success, size, suppressed=True, gone=True)
+        return Remaining(success, pursued, size, suppressed=True, gone=True)
     return Remaining(
         success,
+        pursued,
         size,
         label_shift=max(fallen.shift.per_class[k] for k in targets),
         label_shares=fallen.runs[0].epochs[-1].label_shares,
         suppressed=True,
         gone=fallen.shift.value <= options.evidence.label_shift,
     )
+
+
+def _success(classifier: Classifier, found: Sequence[Perturbation], clean: SampleSet) -> tuple[float, float]:
+    """Of the most successful perturbation, and beyond the images that go to its class by themselves."""
+    predicted = classifier.predictions(clean.images)
+    success, excess = 0.0, 0.0
+    for perturbation in found:
+        k = perturbation.target_class
+        reached = perturbation.success(classifier, clean).value
+        by_itself = proportion(predicted[clean.labels != k] == k).value
+        success, excess = max(success, reached), max(excess, reached - by_itself)
+    return success, excess
+
+
+def _pursued(
+    repaired: Classifier,
+    examined: Examined,
+    parts: CleanSplit,
+    options: SanitizeOptions,
+    progress: Progress,
+) -> float | None:
+    """What perturbations reach that follow the repaired model, beyond what clean images do; None: none can follow."""
+    suspects = examined.followers(options.evidence, repaired.placement)
+    if not suspects:
+        return None
+    found = pursue(repaired, parts.fit, suspects, options.seed, progress)
+    return _success(repaired, found, parts.select)[1]
 
 
 def _closely(

@@ -26,7 +26,7 @@ from worker.pipelines.inputs import Loaded, Request, read_evaluation, read_input
 from worker.progress import SILENT, Progress
 from worker.repair.edits import edits_of, replay
 from worker.repair.evidence import Remaining
-from worker.repair.operating_point import Considered, Rungs, choose
+from worker.repair.operating_point import Against, Considered, Rungs, choose
 from worker.repair.relearn import partway, relearn
 from worker.rnp.masks import Filter, mean
 from worker.rnp.recover import recover
@@ -91,16 +91,20 @@ def decide(
     masks = mean([run.masks for run in recovered])
     dtypes = {name: loaded.model.stored_dtype(name) for name, _ in suspect.module.named_parameters()}
 
-    adversaries = list(examined.accused(options.evidence))
+    accused = examined.accused(options.evidence)
+    adversaries = list(accused)
 
     def left(module: nn.Module) -> Remaining:
         remaining = evidence_left(suspect.with_module(module), examined, parts, options, progress)
         adversaries.extend(remaining.another)
         return remaining
 
-    def relearned(dead: tuple[Filter, ...]) -> Iterator[tuple[nn.Module, float]]:
+    def relearned(dead: tuple[Filter, ...], against: Against) -> Iterator[tuple[nn.Module, float]]:
+        pursuers = examined.followers(options.evidence, suspect.placement) if against == "followers" else ()
+        if against == "followers" and not (pursuers or len(adversaries) > len(accused)):
+            return  # nothing that the first round did not have
         whole = relearn(
-            suspect, dead, parts.fit, adversaries, dtypes, options.relearn, options.seed, progress
+            suspect, dead, parts.fit, adversaries, dtypes, options.relearn, options.seed, progress, pursuers
         )
         for share in options.relearn.shares:
             yield (whole if share == 1 else partway(suspect, dead, whole, share, dtypes)), share

@@ -10,6 +10,7 @@ class Remaining:
     """What is left of the evidence after a repair; None where an earlier answer already decided."""
 
     success: float | None  # of the suspect's own perturbations, the most successful one
+    pursued: float | None = None  # success of perturbations that followed the repaired model
     relative_size: float | None = None  # of the smallest perturbation that a fresh recovery finds
     label_shift: float | None = None  # lost accuracy that still goes to the suspected class, as a share
     label_shares: tuple[float, ...] | None = None  # of the repaired model when it was unlearned

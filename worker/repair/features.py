@@ -1,5 +1,9 @@
-"""The features of a classifier: what enters its last layer. Knows modules; knows nothing of images or repairs."""
+"""What runs through a classifier: the features, which enter its last layer, and hints, which enter layers before it.
 
+Knows modules; knows nothing of images or repairs.
+"""
+
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -7,19 +11,76 @@ from torch import Tensor, nn
 
 from worker.classifier import Classifier
 
+HINTS = 6  # layers, evenly spaced in depth
+LEAST_SPREAD = 1e-6  # of what is the same for every image
+
 
 def head(classifier: Classifier, images: Tensor) -> str:
     """Name of the layer with weights that runs last, found by running it on some images."""
-    ran: list[str] = []
+    return _ran(classifier, images)[-1]
+
+
+def hinting(classifier: Classifier, images: Tensor) -> tuple[str, ...]:
+    """Names of up to HINTS convolutions and linear layers between the first and the last that run."""
+    named = dict(classifier.module.named_modules())
+    inner = [name for name in _ran(classifier, images) if isinstance(named[name], nn.Conv2d | nn.Linear)][
+        1:-1
+    ]
+    count = min(HINTS, len(inner))
+    return tuple(inner[(2 * place + 1) * len(inner) // (2 * count)] for place in range(count))
+
+
+def _ran(classifier: Classifier, images: Tensor) -> list[str]:
+    """Every module that has parameters of its own, once each, in the order in which they run last."""
+    ran: dict[str, None] = {}
+
+    def keep(name: str) -> None:
+        ran.pop(name, None)
+        ran[name] = None
+
     hooks = [
-        module.register_forward_hook(lambda *_, name=name: ran.append(name))
+        module.register_forward_hook(lambda *_, name=name: keep(name))
         for name, module in classifier.module.named_modules()
         if next(module.parameters(recurse=False), None) is not None
     ]
     classifier.logits(images)
     for hook in hooks:
         hook.remove()
-    return ran[-1]
+    return list(ran)
+
+
+class Hints:
+    """Use it as a context: until its end, every forward pass leaves here what enters the named layers."""
+
+    def __init__(self, module: nn.Module, names: Sequence[str]) -> None:
+        self.layers = {name: module.get_submodule(name) for name in names}
+        self.latest: dict[str, Tensor] = {}
+
+    def __enter__(self) -> "Hints":
+        self.hooks = [
+            layer.register_forward_pre_hook(lambda _, inputs, name=name: self._keep(name, inputs))
+            for name, layer in self.layers.items()
+        ]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for hook in self.hooks:
+            hook.remove()
+
+    def _keep(self, name: str, inputs: tuple[Any, ...]) -> None:
+        self.latest[name] = inputs[0]
+
+    def missed(self, meant: "Hints") -> Tensor:
+        """How far the first inputs are from the other's, in their variance over images; mean over the layers.
+
+        The other has seen a batch, and this one the same batch and perhaps more behind it.
+        """
+        apart = []
+        for name, known in meant.latest.items():
+            wanted, seen = known.float(), self.latest[name][: len(known)].float()
+            spread = wanted.var(0).mean().clamp(min=LEAST_SPREAD)
+            apart.append((seen - wanted).square().mean() / spread)
+        return torch.stack(apart).mean() if apart else torch.zeros(())
 
 
 class Features:

@@ -13,6 +13,7 @@ Knows masks, classifiers and the selecting split; has no way to be given a trigg
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +31,6 @@ from worker.statistics import paired_change, proportion, worst_class
 
 GROWTH = 1.3  # of the rank from one candidate to the next
 LARGEST_SHARE = 0.5  # of all filters
-ROUNDS = 2  # of relearning from one pruning, the second against what was found on the first besides
 HOPELESS = 5  # budgets; a candidate that costs more ends the walk, since larger ones contain it
 
 
@@ -64,8 +64,12 @@ class OperatingPoint:
         return None if self.chosen is None else self.considered[self.chosen]
 
 
+# What relearning is done against: what was recovered from the suspect, then what follows the student besides.
+Against = Literal["recovered", "followers"]
+ROUNDS: tuple[Against, ...] = ("recovered", "followers")
+
 # From pruned filters to models with the rest relearned, and how much of it each takes; less with every one.
-Relearn = Callable[[tuple[Filter, ...]], Iterator[tuple[nn.Module, float]]]
+Relearn = Callable[[tuple[Filter, ...], Against], Iterator[tuple[nn.Module, float]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,24 +128,24 @@ def _climb(
     rungs: Rungs,
     ask: Callable[[int], Remaining],
 ) -> int | None:
-    """The second rung: the first relearned candidate that passes. All that were considered join `walked`."""
+    """The second rung: the first relearned candidate that passes. All that were considered join `walked`.
+
+    Against what was recovered first, then against what follows; what was found on the first joins the second.
+    """
     if rungs.relearn is None:
         return None
     for filters in bases:
-        for _ in range(ROUNDS):
+        for against in ROUNDS:
             affordable = False
-            for module, share in rungs.relearn(filters):
+            for module, share in rungs.relearn(filters, against):
                 walked.append(gate.consider(filters, module, share))
                 affordable = walked[-1].candidate.within_budget
                 if affordable:
                     break  # less of it costs less, and leaves more
-            if not affordable:
-                break
-            left = ask(len(walked) - 1)
-            if walked[-1].candidate.passes:
-                return len(walked) - 1
-            if not left.another:
-                break
+            if affordable:
+                ask(len(walked) - 1)
+                if walked[-1].candidate.passes:
+                    return len(walked) - 1
     return None
 
 
@@ -173,6 +177,7 @@ def _asked(considered: Considered, left: Remaining, *, silent: bool) -> Consider
     candidate = considered.candidate
     found = {
         "perturbation_success": left.success,
+        "pursued": left.pursued,
         "perturbation_size": left.relative_size,
         "evidence": left.label_shift,
         "passes": silent and candidate.within_budget,

@@ -2,16 +2,18 @@
 
 All weights move a little, toward a student that answers perturbed images as the suspect answers the clean ones. The
 suspect is the teacher (Hinton et al., arXiv:1503.02531). It is matched where it says most: in its features, which are
-what enters the last layer (Romero et al., FitNets, ICLR 2015), and on mixtures of the clean images, which make a few
-hundred of them go far (Beyer et al., A Good Teacher Is Patient and Consistent, CVPR 2022). BatchNorm keeps the
-statistics that it came with.
+what enters the last layer, in what enters some layers before (Romero et al., FitNets, ICLR 2015), and on mixtures
+of the clean images, which make a few hundred of them go far (Beyer et al., A Good Teacher Is Patient and Consistent,
+CVPR 2022). BatchNorm keeps the statistics that it came with.
 
-Adversaries are those of the *suspect*, up to twice as strong as they were recovered, and at most once what accuses a
-relearned model: all others of a repaired model are ways through natural features, and unlearning these costs accuracy
-without end. Knows tensors; has no way to be given a triggered sample.
+Adversaries are those of the *suspect*, up to twice as strong as they were recovered. Where what they stand for outlives
+them, they follow the student, no further than evidence goes (see `pursuit`), and what accuses a relearned model joins
+them once: all others of a repaired model are ways through natural features, and unlearning these costs accuracy without
+end. Knows tensors; has no way to be given a triggered sample.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import torch
@@ -23,8 +25,9 @@ from app.contract.options import RelearnOptions
 from worker.classifier import Classifier, batches
 from worker.detectors.perturbation import Perturbation
 from worker.progress import SILENT, Progress
-from worker.repair.features import Features, head
+from worker.repair.features import LEAST_SPREAD, Features, Hints, head, hinting
 from worker.repair.mixture import mixture
+from worker.repair.pursuit import Follower
 from worker.rnp.masks import Filter
 from worker.rnp.prune import prune
 from worker.samples.interface import SampleSet
@@ -33,7 +36,6 @@ from worker.samples.interface import SampleSet
 STRENGTHS = (1.0, 2.0)
 WARM_UP = 0.25  # of the steps; Adam's first steps are as long as its later ones, and know less
 FEWEST = 8  # images of a batch whose features are matched; the variance of fewer is no measure
-LEAST_SPREAD = 1e-6  # of features that are the same for every image
 
 
 def relearn(
@@ -45,28 +47,36 @@ def relearn(
     options: RelearnOptions,
     seed: int,
     progress: Progress = SILENT,
+    pursuers: Sequence[Follower] = (),
 ) -> nn.Module:
     """The suspect with `dead` filters pruned and the other weights relearned.
 
-    `dtypes` is what the file holds each parameter in: the result is rounded to it, so that what is measured is what is
-    given back. Pruned filters stay pruned.
+    `pursuers` take a share of the steps, where there are any, and have moved afterwards. `dtypes` is what the file
+    holds each parameter in: the result is rounded to it, so that what is measured is what is given back. Pruned filters
+    stay pruned.
     """
+    steps = options.pursuit_steps if pursuers else options.steps
     student = suspect.with_module(prune(suspect, dead).eval().requires_grad_())
     moving = dict(student.module.named_parameters())
     pruned = {name: [f.index for f in dead if f.parameter == name] for name in {f.parameter for f in dead}}
     optimiser = torch.optim.Adam(moving.values(), options.lr)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, options.lr, total_steps=options.steps, pct_start=WARM_UP, cycle_momentum=False
+        optimiser, options.lr, total_steps=steps, pct_start=WARM_UP, cycle_momentum=False
     )
     draw = torch.Generator().manual_seed(seed)
-    last = head(suspect, clean.images[:1])
     step = 0
-    with Features(suspect.module, last) as known, Features(student.module, last) as learned:
-        while step < options.steps:
+    with _Match(suspect, student, clean.images[:1], options) as match:
+        while step < steps:
             for images, labels in batches(clean, options.batch_size, draw, augment=options.augment):
-                adversary = perturbations[int(torch.randint(len(perturbations), (), generator=draw))]
-                shown = _show(suspect, images, labels, adversary, draw)
-                loss = _distance(suspect, student, (known, learned), shown, options.features)
+                if pursuers and float(torch.rand((), generator=draw)) < options.pursuit:
+                    pursuer = pursuers[int(torch.randint(len(pursuers), (), generator=draw))]
+                    pursuer.follow(student, images, labels)
+                    adversary, strength = pursuer.perturbation(), 1.0
+                else:
+                    adversary = perturbations[int(torch.randint(len(perturbations), (), generator=draw))]
+                    strength = float(torch.empty(()).uniform_(*STRENGTHS, generator=draw))
+                shown = _show(suspect, images, labels, adversary, strength, draw)
+                loss = match.distance(shown)
                 optimiser.zero_grad()
                 loss.backward()
                 for name, rows in pruned.items():
@@ -74,8 +84,8 @@ def relearn(
                 optimiser.step()
                 schedule.step()
                 step += 1
-                progress.step(Stage.RELEARN, step, options.steps, loss=loss.item())
-                if step == options.steps:
+                progress.step(Stage.RELEARN, step, steps, loss=loss.item())
+                if step == steps:
                     break
     return _rounded(student.module, dtypes)
 
@@ -116,39 +126,61 @@ class _Shown:
 
 
 def _show(
-    suspect: Classifier, images: Tensor, labels: Tensor, adversary: Perturbation, draw: torch.Generator
+    suspect: Classifier,
+    images: Tensor,
+    labels: Tensor,
+    adversary: Perturbation,
+    strength: float,
+    draw: torch.Generator,
 ) -> _Shown:
     pixels = suspect.pixels(images)
     others = (labels != adversary.target_class).nonzero().flatten().to(pixels.device)
-    strength = float(torch.empty(()).uniform_(*STRENGTHS, generator=draw))
     perturbed = adversary.perturb(pixels[others], strength)
     clean = torch.cat([pixels, mixture(pixels, draw)])
     return _Shown(suspect.standardise(clean), suspect.standardise(perturbed), others)
 
 
-def _distance(
-    teacher: Classifier,
-    student: Classifier,
-    features: tuple[Features, Features],
-    shown: _Shown,
-    weight: float,
-) -> Tensor:
-    """Of the student from the teacher: of answers, in nats, and of features, in `weight` times their variance.
+class _Match:
+    """How far the student is from the teacher. Use it as a context: it looks into both."""
 
-    Clean and perturbed images count alike, however many of each there are.
-    """
-    known, learned = features
-    with student.placement.autocast():
-        with torch.no_grad():
-            answers = teacher.module(shown.clean).float().softmax(1)
-        logits = student.module(torch.cat([shown.clean, shown.perturbed])).float()
-    spread = known.seen().var(0).mean().clamp(min=LEAST_SPREAD)
-    weight = weight if len(shown.clean) >= 2 * FEWEST else 0.0  # half of them are mixtures
+    def __init__(
+        self, teacher: Classifier, student: Classifier, example: Tensor, options: RelearnOptions
+    ) -> None:
+        self.teacher, self.student, self.options = teacher, student, options
+        last, inner = head(teacher, example), hinting(teacher, example) if options.hints else ()
+        self.known, self.learned = Features(teacher.module, last), Features(student.module, last)
+        self.hints, self.hinted = Hints(teacher.module, inner), Hints(student.module, inner)
 
-    def missed(rows: slice, meant: Tensor | slice) -> Tensor:
-        apart = (learned.seen()[rows] - known.seen()[meant]).square().mean() / spread
-        return F.cross_entropy(logits[rows], answers[meant]) + weight * apart
+    def __enter__(self) -> "_Match":
+        self.watching = ExitStack()
+        for watch in (self.known, self.learned, self.hints, self.hinted):
+            self.watching.enter_context(watch)
+        return self
 
-    everything, n = slice(None), len(shown.clean)
-    kept = missed(slice(n), everything)
-    return kept + missed(slice(n, None), shown.originals) if len(shown.perturbed) else kept
+    def __exit__(self, *_: object) -> None:
+        self.watching.close()
+
+    def distance(self, shown: _Shown) -> Tensor:
+        """Of answers, in nats, and of features and hints, in multiples of their variance.
+
+        Clean and perturbed images count alike, however many of each there are. Hints are matched on clean images alone:
+        where a trigger shows, the layers before the last may do as they like.
+        """
+        with self.student.placement.autocast():
+            with torch.no_grad():
+                answers = self.teacher.module(shown.clean).float().softmax(1)
+            logits = self.student.module(torch.cat([shown.clean, shown.perturbed])).float()
+        known, learned = self.known.seen(), self.learned.seen()
+        spread = known.var(0).mean().clamp(min=LEAST_SPREAD)
+        enough = len(shown.clean) >= 2 * FEWEST  # half of them are mixtures
+        weight = self.options.features if enough else 0.0
+
+        def missed(rows: slice, meant: Tensor | slice) -> Tensor:
+            apart = (learned[rows] - known[meant]).square().mean() / spread
+            return F.cross_entropy(logits[rows], answers[meant]) + weight * apart
+
+        everything, n = slice(None), len(shown.clean)
+        kept = missed(slice(n), everything)
+        if enough and self.options.hints:
+            kept = kept + self.options.hints * self.hinted.missed(self.hints).to(kept.device)
+        return kept + missed(slice(n, None), shown.originals) if len(shown.perturbed) else kept

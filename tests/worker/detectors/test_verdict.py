@@ -104,8 +104,20 @@ def test_the_weights_say_what_each_witness_adds_to_the_sum() -> None:
         (heard(0.47, 1.78, 0.59), VerdictLabel.BACKDOORED, (3,)),
         (heard(0.47, 1.78, 0.59, at=(3, 4, 5)), VerdictLabel.INCONCLUSIVE, ()),
         (heard(shift=1.2, movement=6, at=(3, 4, 5)), VerdictLabel.BACKDOORED, (4, 3)),
+        (heard(shift=1.2, size=0.1, at=(3, 4, 5)), VerdictLabel.BACKDOORED, (5,)),
+        (heard(shift=3.0, size=0.4, at=(3, 4, 5)), VerdictLabel.BACKDOORED, (3, 5)),
     ],
-    ids=["typical", "fall", "row", "shortcut", "three agree", "three differ", "two targets"],
+    ids=[
+        "typical",
+        "fall",
+        "row",
+        "shortcut",
+        "three agree",
+        "three differ",
+        "two targets",
+        "a shortcut, and a fall elsewhere without one",
+        "a louder fall than the shortcut",
+    ],
 )
 def test_one_loud_witness_suffices_and_so_do_several_that_agree(
     given: Heard, label: VerdictLabel, targets: tuple[int, ...]

@@ -20,6 +20,7 @@ PARAMETERS = {
     "vgg16_cifar": 14_719_818,  # the next without its 4,224 scales and 4,224 shifts
     "vgg16_bn_cifar": 14_728_266,
     "vgg19_bn_cifar": 20_040_522,
+    "smallvgg_cifar": 308_394,
     "mobilenetv2_cifar": 2_296_922,
     "wideresnet_cifar": 36_479_194,
     "wideresnet_cifar:depth=16,width=1": 175_066,
@@ -60,6 +61,13 @@ LANDMARKS = {
         "classifier.weight": (10, 512),
     },
     "vgg19_bn_cifar": {"features.49.weight": (512, 512, 3, 3), "features.50.weight": (512,)},
+    "smallvgg_cifar": {
+        "features.0.bias": (32,),
+        "features.1.running_mean": (32,),
+        "features.8.weight": (64, 32, 3, 3),
+        "features.20.running_var": (128,),
+        "classifier.weight": (10, 2048),
+    },
     "mobilenetv2_cifar": {
         "layers.0.shortcut.0.weight": (16, 32, 1, 1),
         "layers.1.conv2.weight": (96, 1, 3, 3),

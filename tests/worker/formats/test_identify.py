@@ -26,6 +26,7 @@ SPECS = [
     ("vgg16_cifar:width=8", 10),
     ("vgg16_bn_cifar:width=8", 10),
     ("vgg19_bn_cifar:width=5", 12),
+    ("smallvgg_cifar:width=8", 43),
     ("mobilenetv2_cifar", 10),
     ("wideresnet_cifar:depth=16,width=1", 10),
     ("wideresnet_cifar:depth=10,width=2", 200),

@@ -19,12 +19,13 @@ REPAIRING = "recovering, pruning and the operating point"
 SHORT: dict[str, Any] = {
     "architecture": "resnet18_cifar:width=16",
     "normalize": "cifar10",
-    "split": {"fit": 0.2, "select": 0.2},
+    "split": {"fit": 0.2, "select": 0.1},
     "unlearn": {"max_epochs": 8, "lr": 0.01, "stop_accuracy": 0.3},
     "recover": {"epochs": 2},
     "perturbation": {"steps": 15, "batch_size": 8, "success": 0.05, "max_classes": 3},
     "statistics": {"steps": 2, "batch_size": 8},
     "relearn": {"steps": 5},
+    "prune": {"threshold_step": 0.3},
     "evidence": {"seeds": 1, "suspicion": 0.99},
 }
 

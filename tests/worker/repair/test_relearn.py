@@ -10,7 +10,7 @@ from app.contract.options import RelearnOptions
 from worker.classifier import Classifier
 from worker.detectors.perturbation import Blend, Form, Perturbation
 from worker.device import Placement
-from worker.repair.features import Features, head
+from worker.repair.features import Features, head, hinting
 from worker.repair.mixture import mixture
 from worker.repair.relearn import partway, relearn
 from worker.rnp.masks import Filter
@@ -95,6 +95,23 @@ def test_numbers_fit_the_file_also_partway(suspect: Classifier) -> None:
     middle = suspect.module.get_parameter("5.bias").lerp(whole.get_parameter("5.bias"), 0.5)
     assert torch.equal(half.get_parameter("5.bias"), middle)
     assert not half.get_parameter("0.weight")[5].any()
+
+
+def test_hints_keep_what_runs_inside(suspect: Classifier) -> None:
+    """What enters a layer inside stays closer to what it was where it is matched."""
+    deep = nn.Sequential(
+        suspect.module[0], suspect.module[1], suspect.module[2], nn.Conv2d(8, 8, 1), *suspect.module[3:]
+    )
+    deep.eval()
+    whole = suspect.with_module(deep)
+    assert hinting(whole, samples().images[:1]) == ("3",)
+    moved = []
+    for weight in (0.0, 100.0):
+        options = OPTIONS.model_copy(update={"hints": weight})
+        after = relearn(whole, (), samples(), [corner()], {}, options, 0)
+        pixels = whole.normalise(samples().images)
+        moved.append(float((after[:3](pixels) - deep[:3](pixels)).detach().square().mean()))  # type: ignore[index]
+    assert moved[1] < 0.5 * moved[0]
 
 
 @pytest.mark.parametrize("n", [1, 2, 41])

@@ -15,11 +15,10 @@ from app.contract.changes import Edits, Rewrite
 from app.contract.options import PruneOptions
 from app.errors import ChangesError
 from worker.classifier import Classifier
-from worker.detectors.perturbation import Blend, Form, Perturbation
 from worker.device import Placement
 from worker.repair.edits import edits_of, replay
 from worker.repair.evidence import Remaining
-from worker.repair.operating_point import Rungs, choose
+from worker.repair.operating_point import ROUNDS, Against, Rungs, choose
 from worker.rnp.masks import Filter, FilterMasks
 from worker.samples.interface import SampleSet
 from worker.statistics import paired_change, proportion, worst_class
@@ -86,7 +85,7 @@ def rungs(
         gone = pruned >= gone_from or (relearned and relearning_helps)
         return Remaining(0.5, label_shift=0.9, suppressed=True, gone=gone)
 
-    def relearn(dead: tuple[Filter, ...]) -> Iterator[tuple[nn.Module, float]]:
+    def relearn(dead: tuple[Filter, ...], _: Against) -> Iterator[tuple[nn.Module, float]]:
         module = Rows()
         module.weight.data.fill_(2)
         module.weight.data[[f.index for f in dead]] = 0
@@ -124,33 +123,32 @@ def test_suppressing_suffices_only_where_perturbations_expressed_the_backdoor() 
     assert choose(suspect, MASKS, select, GENEROUS, rungs(gone_from=9)[0]).repair is None
 
 
-ANOTHER = (Perturbation(2, Form.DENSE, Blend(torch.ones(1, 1, 1, 1), torch.zeros(1, 4, 1, 1)), 1.0),)
-
-
-@pytest.mark.parametrize(("needed", "passes"), [(1, True), (2, True), (3, False)])
-def test_what_is_found_on_a_relearned_model_is_worth_another_relearning_and_no_third(
-    needed: int, *, passes: bool
+@pytest.mark.parametrize(("needed", "passes"), [("recovered", True), ("followers", True), ("more", False)])
+def test_what_outlives_the_recovered_is_relearned_against_what_follows_and_no_third_time(
+    needed: str, *, passes: bool
 ) -> None:
     suspect, select = four_classes()
-    runs: list[int] = []
+    runs: list[tuple[int, Against]] = []
 
-    def relearn(dead: tuple[Filter, ...]) -> Iterator[tuple[nn.Module, float]]:
-        runs.append(len(dead))
+    def relearn(dead: tuple[Filter, ...], against: Against) -> Iterator[tuple[nn.Module, float]]:
+        runs.append((len(dead), against))
         yield Rows(), 1.0
 
     def left(_: nn.Module) -> Remaining:
-        done = runs.count(runs[-1]) if runs else 0
-        return Remaining(0.0, gone=True) if done >= needed else Remaining(0.0, 0.3, another=ANOTHER)
+        done = runs[-1][1] if runs else None
+        return Remaining(0.0, gone=True) if done == needed else Remaining(0.0, 0.3)
 
     point = choose(suspect, MASKS, select, GENEROUS, Rungs(left, relearn))
     assert (point.repair is not None) is passes
-    assert runs == ([0] * needed if passes else [0, 0, 1, 1, 2, 2])
+    every: list[tuple[int, Against]] = [(n, against) for n in range(3) for against in ROUNDS]
+    assert runs == every[: {"recovered": 1, "followers": 2, "more": 6}[needed]]
+    assert point.considered[-1].candidate.pursued == (None if passes else 0.3)
 
 
 def test_less_is_taken_of_a_relearned_model_that_costs_too_much() -> None:
     suspect, select = four_classes()
 
-    def relearn(_: tuple[Filter, ...]) -> Iterator[tuple[nn.Module, float]]:
+    def relearn(_: tuple[Filter, ...], __: Against) -> Iterator[tuple[nn.Module, float]]:
         for share, wrong in ((1.0, 2), (0.5, 1), (0.25, 0)):
             module = Rows()
             module.weight.data[:wrong] = -1  # so many classes are lost
@@ -176,7 +174,7 @@ def test_evidence_that_stands_leaves_nothing_chosen_and_offers_one_inside_the_bu
 def test_where_nothing_affordable_removes_the_evidence_a_costlier_repair_that_does_is_offered() -> None:
     suspect, select = four_classes()
 
-    def relearn(_: tuple[Filter, ...]) -> Iterator[tuple[nn.Module, float]]:
+    def relearn(_: tuple[Filter, ...], __: Against) -> Iterator[tuple[nn.Module, float]]:
         module = Rows()
         module.weight.data[0] = -1  # a class is lost, 25 points
         yield module, 1.0
@@ -198,7 +196,9 @@ def test_a_candidate_beyond_the_budget_is_not_asked_for_evidence() -> None:
     asking, asked = rungs(gone_from=1)
     point = choose(suspect, MASKS, select, PruneOptions(threshold_step=0.1), asking)
     assert point.chosen is None
-    assert asked == [0], "every pruning costs 25 points or more; relearning alone costs nothing"
+    assert asked == [0, 0], (
+        "every pruning costs 25 points or more; relearning alone, in two rounds, costs nothing"
+    )
 
 
 def test_choosing_leaves_the_suspect_as_it_was() -> None:

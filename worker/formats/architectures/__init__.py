@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from worker.formats.architectures import mobilenet, preactresnet, resnet, vgg, vision, wideresnet
+from worker.formats.architectures import mobilenet, preactresnet, resnet, smallvgg, vgg, vision, wideresnet
 from worker.formats.architectures.interface import Architecture, Argument
 
 PLANES = {"width": Argument(64, range(1, 1025))}
@@ -24,6 +24,9 @@ REGISTRY: dict[str, Architecture] = {
     "vgg16_cifar": Architecture(partial(vgg.VGG, (2, 2, 3, 3, 3), norm=False), vgg.infer, arguments=PLANES),
     "vgg16_bn_cifar": Architecture(partial(vgg.VGG, (2, 2, 3, 3, 3)), vgg.infer, arguments=PLANES),
     "vgg19_bn_cifar": Architecture(partial(vgg.VGG, (2, 2, 4, 4, 4)), vgg.infer, arguments=PLANES),
+    "smallvgg_cifar": Architecture(
+        smallvgg.SmallVGG, smallvgg.infer, arguments={"width": Argument(32, range(1, 1025))}
+    ),
     "mobilenetv2_cifar": Architecture(mobilenet.MobileNetV2, mobilenet.infer),
     "wideresnet_cifar": Architecture(wideresnet.WideResNet, wideresnet.infer, arguments=WIDE),
 }

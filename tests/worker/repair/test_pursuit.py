@@ -1,0 +1,109 @@
+"""Perturbations that follow a model: anything in the place of a patch, and nothing beyond it."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from worker.classifier import Classifier
+from worker.detectors.perturbation import Bend, Blend, Form, Perturbation
+from worker.device import Placement
+from worker.repair.pursuit import COMPACT, Follower, followers, pursue
+from worker.samples.interface import SampleSet
+
+TARGET, SIDE, LINE = 1, 16, 0.5
+CPU = torch.device("cpu")
+CORNER = (slice(None), slice(None), slice(2, 4), slice(2, 4))
+
+
+class White(nn.Module):
+    """Class 1 where the corner is white, and class 0 otherwise; `blind` to what shows in some pixels."""
+
+    def __init__(self, *, blind: bool = False) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.tensor(0.0 if blind else 40.0))
+
+    def forward(self, images: Tensor) -> Tensor:
+        white = self.gain * (images[CORNER].mean((1, 2, 3)) - 0.8)
+        return torch.stack([torch.zeros_like(white) + 1, white], 1)
+
+
+def classifier(module: nn.Module) -> Classifier:
+    still = torch.zeros(1, 3, 1, 1)
+    return Classifier(module.eval(), 2, still, still + 1, Placement(CPU))
+
+
+def clean() -> SampleSet:
+    draw = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 100, (80, 3, SIDE, SIDE), generator=draw).byte()
+    return SampleSet(images, torch.zeros(80, dtype=torch.int64), ("a", "b"))
+
+
+def patch(target: int = TARGET, size: float = 1.0, opaque: float = 0.25) -> Perturbation:
+    """A grey veil over the corner, which leads nowhere."""
+    mask = torch.zeros(1, 1, SIDE, SIDE)
+    mask[CORNER] = opaque
+    return Perturbation(target, Form.PATCH, Blend(1 - mask, 0.5 * mask.expand(1, 3, -1, -1)), size)
+
+
+def dense(target: int = TARGET, size: float = 0.1) -> Perturbation:
+    added = torch.full((1, 3, SIDE, SIDE), size / math.sqrt(3 * SIDE**2))
+    return Perturbation(target, Form.DENSE, Blend(torch.ones(1, 1, SIDE, SIDE), added), size)
+
+
+def one(found: Perturbation, natural: Perturbation) -> Follower:
+    (follower,) = followers([found], [found, natural], LINE, CPU)
+    return follower
+
+
+def mask_of(found: Perturbation) -> Tensor:
+    assert isinstance(found.change, Blend)
+    return 1 - found.change.keep
+
+
+def test_it_finds_what_else_the_place_can_show_where_a_model_obeys_and_nothing_where_it_is_blind() -> None:
+    for blind, reached in ((False, 1.0), (True, 0.0)):
+        model = classifier(White(blind=blind))
+        assert patch().success(model, clean()).value == 0
+        (found,) = pursue(model, clean(), [one(patch(), patch(0, 9))], seed=0)
+        assert found.success(model, clean()).value == reached
+        assert found.target_class == TARGET
+
+
+def test_a_compact_place_may_be_opaque_as_a_whole_and_never_leaves_itself() -> None:
+    (found,) = pursue(classifier(White()), clean(), [one(patch(), patch(0, 2.0))], seed=0)
+    mask = mask_of(found)
+    outside = torch.ones_like(mask)
+    outside[:, :, 1:5, 1:5] = 0  # one pixel around
+    assert not (mask * outside).any()
+    assert 2.0 < mask.sum() <= 16 <= COMPACT * SIDE**2
+
+
+def test_a_place_that_is_not_compact_is_as_opaque_as_natural_ways_at_most() -> None:
+    everywhere = Blend(torch.full((1, 1, SIDE, SIDE), 0.9), torch.full((1, 3, SIDE, SIDE), 0.05))
+    wide = Perturbation(TARGET, Form.PATCH, everywhere, 25.6)
+    (evidence,) = pursue(classifier(White()), clean(), [one(wide, patch(0, 60))], seed=0)
+    assert mask_of(evidence).sum() <= 60 * 1.001
+    (natural,) = pursue(classifier(White()), clean(), [one(wide, patch(0, 30))], seed=0)
+    assert mask_of(natural).sum() <= 25.6 * 1.001, "what is no evidence does not grow"
+
+
+@pytest.mark.parametrize(("natural", "limit"), [(1.0, 0.5), (0.15, 0.1)])
+def test_a_dense_one_is_as_large_as_evidence_or_as_it_was(natural: float, limit: float) -> None:
+    (found,) = pursue(classifier(White()), clean(), [one(dense(), dense(0, natural))], seed=0)
+    assert isinstance(found.change, Blend)
+    assert float(found.change.add.norm()) == pytest.approx(limit, rel=1e-3)
+
+
+def test_the_model_takes_no_gradient_from_it() -> None:
+    model = classifier(White())
+    one(patch(), patch(0, 9)).follow(model, clean().images, clean().labels)
+    assert all(parameter.grad is None for parameter in model.module.parameters())
+
+
+def test_warps_and_what_has_nothing_to_be_compared_with_do_not_follow() -> None:
+    flow = Bend(torch.zeros(1, 2, SIDE, SIDE))
+    warps = [Perturbation(k, Form.WARP, flow, 1.0) for k in (0, TARGET)]
+    assert list(followers([warps[1]], warps, LINE, CPU)) == []
+    assert list(followers([patch()], [patch()], LINE, CPU)) == []
