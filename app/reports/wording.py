@@ -162,6 +162,9 @@ def _evidence_against(report: Report, candidate: Candidate) -> tuple[str, ...]:
         least = number(report.options.evidence.relative_size)
         found = number(candidate.perturbation_size)
         return (f"a perturbation {found} of the usual size still suffices; {least} is the least that passes",)
+    if candidate.pursued is not None:
+        led, most = percent(candidate.pursued), percent(report.options.evidence.pursued)
+        return (f"perturbations that follow it lead {led} of images away; {most} is the most that passes",)
     if candidate.perturbation_success is not None:
         return (f"the suspect's perturbations still succeed on {percent(candidate.perturbation_success)}",)
     return ("whether evidence remains after it was not measured",)

@@ -206,7 +206,7 @@ def _pursued(
     suspects = examined.followers(options.evidence, repaired.placement)
     if not suspects:
         return None
-    found = pursue(repaired, parts.fit, suspects, options.seed, progress)
+    found = pursue(repaired, parts.fit, suspects, options.perturbation, options.seed, progress)
     return _success(repaired, found, parts.select)[1]
 
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from app.contract.job import Stage
+from app.contract.options import PerturbationOptions
 from worker.classifier import Classifier
 from worker.detectors.forms import Dense, Patch, Search
 from worker.detectors.perturbation import Blend, Form, Perturbation, relative_size, typical_size
@@ -33,7 +34,8 @@ COMPACT = (
     1 / 16
 )  # of an image; a place no larger than that holds no natural feature, and may be opaque as a whole
 VISIBLE = 0.05  # opaque; a patch starts there everywhere, so less of a mask says nothing
-STEPS, BATCH = 60, 64  # of one pursuit of a model that stands still
+STEPS = 60  # of one pursuit of a model that stands still, at most
+IMAGES = 2  # times those of a search for all classes; it aims at one
 
 
 class Place(Patch):
@@ -124,15 +126,17 @@ def pursue(
     repaired: Classifier,
     clean: SampleSet,
     suspects: Sequence[Follower],
+    options: PerturbationOptions,
     seed: int,
     progress: Progress = SILENT,
 ) -> tuple[Perturbation, ...]:
     """What the followers make of a model that stands still."""
     draw = torch.Generator().manual_seed(seed)
     asked = frozen(repaired, clean.images[:1])
-    for step in range(1, STEPS + 1):
-        index = torch.randint(len(clean), (BATCH,), generator=draw)
+    steps = min(STEPS, options.steps)
+    for step in range(1, steps + 1):
+        index = torch.randint(len(clean), (IMAGES * options.batch_size,), generator=draw)
         for follower in suspects:
             follower.follow(asked, clean.images[index], clean.labels[index])
-        progress.step(Stage.VERIFY, step, STEPS)
+        progress.step(Stage.VERIFY, step, steps)
     return tuple(follower.perturbation() for follower in suspects)

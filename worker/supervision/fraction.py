@@ -76,7 +76,7 @@ def course(kind: JobKind, options: SanitizeOptions) -> Course:
         Stage.SCORE: SETS,
         Stage.PERTURB: FORMS,
         Stage.RECOVER: seeds,
-        Stage.VERIFY: FORMS + seeds,  # of one hearing
+        Stage.VERIFY: 1 + FORMS + seeds,  # of one hearing: a pursuit, a search, unlearnings
     }
     return Course(
         {stage: costs.get(stage, 0) / whole for stage in Stage},

@@ -124,6 +124,13 @@ def test_objections_name_the_budget_that_is_broken(make: Make) -> None:
     assert "which does not pass" in " ".join(wording.against(report, best))
 
 
+def test_what_followed_a_repaired_model_is_said_against_it(make: Make) -> None:
+    report = make(outcome=Outcome.NOT_REPAIRED)
+    followed = report.repair.candidates[9].model_copy(update={"pursued": 0.4, "perturbation_success": 0.02})
+    said = " ".join(wording.against(report, followed))
+    assert "follow it lead 40.0 % of images away; 25.0 % is the most that passes" in said
+
+
 def test_markdown_neither_summons_people_nor_breaks_its_tables() -> None:
     shown = markdown.prose("@team | see www.evil.example or https://evil.example `x` <b>")
     assert "@team" not in shown

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from app.contract.options import PerturbationOptions
 from worker.classifier import Classifier
 from worker.detectors.perturbation import Bend, Blend, Form, Perturbation
 from worker.device import Placement
@@ -66,13 +67,15 @@ def test_it_finds_what_else_the_place_can_show_where_a_model_obeys_and_nothing_w
     for blind, reached in ((False, 1.0), (True, 0.0)):
         model = classifier(White(blind=blind))
         assert patch().success(model, clean()).value == 0
-        (found,) = pursue(model, clean(), [one(patch(), patch(0, 9))], seed=0)
+        (found,) = pursue(model, clean(), [one(patch(), patch(0, 9))], PerturbationOptions(), seed=0)
         assert found.success(model, clean()).value == reached
         assert found.target_class == TARGET
 
 
 def test_a_compact_place_may_be_opaque_as_a_whole_and_never_leaves_itself() -> None:
-    (found,) = pursue(classifier(White()), clean(), [one(patch(), patch(0, 2.0))], seed=0)
+    (found,) = pursue(
+        classifier(White()), clean(), [one(patch(), patch(0, 2.0))], PerturbationOptions(), seed=0
+    )
     mask = mask_of(found)
     outside = torch.ones_like(mask)
     outside[:, :, 1:5, 1:5] = 0  # one pixel around
@@ -83,15 +86,21 @@ def test_a_compact_place_may_be_opaque_as_a_whole_and_never_leaves_itself() -> N
 def test_a_place_that_is_not_compact_is_as_opaque_as_natural_ways_at_most() -> None:
     everywhere = Blend(torch.full((1, 1, SIDE, SIDE), 0.9), torch.full((1, 3, SIDE, SIDE), 0.05))
     wide = Perturbation(TARGET, Form.PATCH, everywhere, 25.6)
-    (evidence,) = pursue(classifier(White()), clean(), [one(wide, patch(0, 60))], seed=0)
+    (evidence,) = pursue(
+        classifier(White()), clean(), [one(wide, patch(0, 60))], PerturbationOptions(), seed=0
+    )
     assert mask_of(evidence).sum() <= 60 * 1.001
-    (natural,) = pursue(classifier(White()), clean(), [one(wide, patch(0, 30))], seed=0)
+    (natural,) = pursue(
+        classifier(White()), clean(), [one(wide, patch(0, 30))], PerturbationOptions(), seed=0
+    )
     assert mask_of(natural).sum() <= 25.6 * 1.001, "what is no evidence does not grow"
 
 
 @pytest.mark.parametrize(("natural", "limit"), [(1.0, 0.5), (0.15, 0.1)])
 def test_a_dense_one_is_as_large_as_evidence_or_as_it_was(natural: float, limit: float) -> None:
-    (found,) = pursue(classifier(White()), clean(), [one(dense(), dense(0, natural))], seed=0)
+    (found,) = pursue(
+        classifier(White()), clean(), [one(dense(), dense(0, natural))], PerturbationOptions(), seed=0
+    )
     assert isinstance(found.change, Blend)
     assert float(found.change.add.norm()) == pytest.approx(limit, rel=1e-3)
 
