@@ -55,18 +55,17 @@ def relearn(
     holds each parameter in: the result is rounded to it, so that what is measured is what is given back. Pruned filters
     stay pruned.
     """
-    steps = options.pursuit_steps if pursuers else options.steps
     student = suspect.with_module(prune(suspect, dead).eval().requires_grad_())
     moving = dict(student.module.named_parameters())
     pruned = {name: [f.index for f in dead if f.parameter == name] for name in {f.parameter for f in dead}}
     optimiser = torch.optim.Adam(moving.values(), options.lr)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, options.lr, total_steps=steps, pct_start=WARM_UP, cycle_momentum=False
+        optimiser, options.lr, total_steps=options.steps, pct_start=WARM_UP, cycle_momentum=False
     )
     draw = torch.Generator().manual_seed(seed)
     step = 0
     with _Match(suspect, student, clean.images[:1], options) as match:
-        while step < steps:
+        while step < options.steps:
             for images, labels in batches(clean, options.batch_size, draw, augment=options.augment):
                 if pursuers and float(torch.rand((), generator=draw)) < options.pursuit:
                     pursuer = pursuers[int(torch.randint(len(pursuers), (), generator=draw))]
@@ -84,8 +83,8 @@ def relearn(
                 optimiser.step()
                 schedule.step()
                 step += 1
-                progress.step(Stage.RELEARN, step, steps, loss=loss.item())
-                if step == steps:
+                progress.step(Stage.RELEARN, step, options.steps, loss=loss.item())
+                if step == options.steps:
                     break
     return _rounded(student.module, dtypes)
 
