@@ -9,6 +9,7 @@ import torch
 from benchmarks.efficacy.subjects import Subject, divide, exam, subjects
 from benchmarks.efficacy.table import BEGIN, END, as_csv, der, summary, tables, worst_first
 from benchmarks.zoo.images import Images
+from benchmarks.zoo.published import IBAU, NAD
 
 ROOT = Path(__file__).parents[2]
 DRAW = torch.Generator().manual_seed(0)
@@ -59,6 +60,13 @@ def test_the_page_says_what_the_lines_say_and_leaves_no_model_out() -> None:
     assert page.partition(BEGIN)[2].partition(END)[0] == text
     assert {entry["model"] for entry in lines if entry["defence"] == "ours"} == {s.name for s in subjects()}
     assert (ROOT / "docs" / "efficacy.csv").read_text() == as_csv(lines)
+
+
+def test_the_page_of_published_nets_says_what_their_lines_say() -> None:
+    lines, text = tables(ROOT / "benchmarks" / "efficacy" / "published.jsonl")
+    page = (ROOT / "docs" / "published.md").read_text()
+    assert page.partition(BEGIN)[2].partition(END)[0] == text
+    assert {entry["model"] for entry in lines if entry["defence"] == "ours"} == {*NAD, *IBAU}
 
 
 def test_failures_come_first_and_the_better_defence_on_top() -> None:

@@ -91,8 +91,7 @@ def decide(
     masks = mean([run.masks for run in recovered])
     dtypes = {name: loaded.model.stored_dtype(name) for name, _ in suspect.module.named_parameters()}
 
-    accused = examined.accused(options.evidence)
-    adversaries = list(accused)
+    adversaries = list(examined.accused(options.evidence))
 
     def left(module: nn.Module) -> Remaining:
         remaining = evidence_left(suspect.with_module(module), examined, parts, options, progress)
@@ -100,11 +99,9 @@ def decide(
         return remaining
 
     def relearned(dead: tuple[Filter, ...], against: Against) -> Iterator[tuple[nn.Module, float]]:
-        pursuers = examined.followers(options.evidence, suspect.placement) if against == "followers" else ()
-        if against == "followers" and not (pursuers or len(adversaries) > len(accused)):
-            return  # nothing that the first round did not have
+        again = examined.followers(options.evidence, suspect.placement) if against == "followers" else None
         whole = relearn(
-            suspect, dead, parts.fit, adversaries, dtypes, options.relearn, options.seed, progress, pursuers
+            suspect, dead, parts.fit, adversaries, dtypes, options.relearn, options.seed, progress, again
         )
         for share in options.relearn.shares:
             yield (whole if share == 1 else partway(suspect, dead, whole, share, dtypes)), share

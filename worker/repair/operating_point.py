@@ -64,7 +64,7 @@ class OperatingPoint:
         return None if self.chosen is None else self.considered[self.chosen]
 
 
-# What relearning is done against: what was recovered from the suspect, then what follows the student besides.
+# What relearning is done against: what was recovered from the suspect, then, longer, what follows the student besides.
 Against = Literal["recovered", "followers"]
 ROUNDS: tuple[Against, ...] = ("recovered", "followers")
 

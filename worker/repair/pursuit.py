@@ -12,7 +12,6 @@ Warps are not followed: that cost three points of accuracy and left as much of W
 given a triggered sample.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -30,9 +29,7 @@ from worker.frozen import frozen
 from worker.progress import SILENT, Progress
 from worker.samples.interface import SampleSet
 
-COMPACT = (
-    1 / 16
-)  # of an image; a place no larger than that holds no natural feature, and may be opaque as a whole
+COMPACT = 1 / 16  # of an image; a place no larger holds no natural feature, and may be opaque as a whole
 VISIBLE = 0.05  # opaque; a patch starts there everywhere, so less of a mask says nothing
 STEPS = 60  # of one pursuit of a model that stands still, at most
 IMAGES = 2  # times those of a search for all classes; it aims at one
@@ -106,20 +103,18 @@ class Follower:
 def followers(
     found: Sequence[Perturbation], among: Sequence[Perturbation], line: float, device: torch.device
 ) -> Iterator[Follower]:
-    """One for each patch and each dense perturbation, starting where that was recovered.
+    """One for each patch and each dense perturbation that is evidence, starting where that was recovered.
 
-    `line`: the relative size below which a perturbation is evidence. One that is not may move, but not grow.
+    `line`: the relative size below which a perturbation is evidence. Beyond it are ways through natural features.
     """
     for one in found:
-        typical, evidence = typical_size(one, among), relative_size(one, among) < line
-        if not isinstance(one.change, Blend) or math.isinf(typical):
+        if not isinstance(one.change, Blend) or relative_size(one, among) >= line:
             continue
+        typical = typical_size(one, among)
         if one.form is Form.PATCH:
-            place = Place(one.change, typical if evidence else one.size, device)
-            yield Follower(one.target_class, one.form, place)
+            yield Follower(one.target_class, one.form, Place(one.change, typical, device))
         elif one.form is Form.DENSE:
-            bounded = Bounded(one.change, max(line * typical, one.size), device)
-            yield Follower(one.target_class, one.form, bounded)
+            yield Follower(one.target_class, one.form, Bounded(one.change, line * typical, device))
 
 
 def pursue(

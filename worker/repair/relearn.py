@@ -47,27 +47,30 @@ def relearn(
     options: RelearnOptions,
     seed: int,
     progress: Progress = SILENT,
-    pursuers: Sequence[Follower] = (),
+    again: Sequence[Follower] | None = None,
 ) -> nn.Module:
     """The suspect with `dead` filters pruned and the other weights relearned.
 
-    `pursuers` take a share of the steps, where there are any, and have moved afterwards. `dtypes` is what the file
+    `again`: this is the second round, longer and with hints, and these follow the student (they have moved afterwards).
+    `dtypes` is what the file
     holds each parameter in: the result is rounded to it, so that what is measured is what is given back. Pruned filters
     stay pruned.
     """
+    pursuers, steps = again or (), options.steps if again is None else options.again.steps
+    hints = 0.0 if again is None else options.again.hints
     student = suspect.with_module(prune(suspect, dead).eval().requires_grad_())
     moving = dict(student.module.named_parameters())
     pruned = {name: [f.index for f in dead if f.parameter == name] for name in {f.parameter for f in dead}}
     optimiser = torch.optim.Adam(moving.values(), options.lr)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, options.lr, total_steps=options.steps, pct_start=WARM_UP, cycle_momentum=False
+        optimiser, options.lr, total_steps=steps, pct_start=WARM_UP, cycle_momentum=False
     )
     draw = torch.Generator().manual_seed(seed)
     step = 0
-    with _Match(suspect, student, clean.images[:1], options) as match:
-        while step < options.steps:
+    with _Match(suspect, student, clean.images[:1], options.features, hints) as match:
+        while step < steps:
             for images, labels in batches(clean, options.batch_size, draw, augment=options.augment):
-                if pursuers and float(torch.rand((), generator=draw)) < options.pursuit:
+                if pursuers and float(torch.rand((), generator=draw)) < options.again.share:
                     pursuer = pursuers[int(torch.randint(len(pursuers), (), generator=draw))]
                     pursuer.follow(student, images, labels)
                     adversary, strength = pursuer.perturbation(), 1.0
@@ -83,8 +86,8 @@ def relearn(
                 optimiser.step()
                 schedule.step()
                 step += 1
-                progress.step(Stage.RELEARN, step, options.steps, loss=loss.item())
-                if step == options.steps:
+                progress.step(Stage.RELEARN, step, steps, loss=loss.item())
+                if step == steps:
                     break
     return _rounded(student.module, dtypes)
 
@@ -143,10 +146,11 @@ class _Match:
     """How far the student is from the teacher. Use it as a context: it looks into both."""
 
     def __init__(
-        self, teacher: Classifier, student: Classifier, example: Tensor, options: RelearnOptions
+        self, teacher: Classifier, student: Classifier, example: Tensor, features: float, hints: float
     ) -> None:
-        self.teacher, self.student, self.options = teacher, student, options
-        last, inner = head(teacher, example), hinting(teacher, example) if options.hints else ()
+        self.teacher, self.student = teacher, student
+        self.feature_weight, self.hint_weight = features, hints
+        last, inner = head(teacher, example), hinting(teacher, example) if hints else ()
         self.known, self.learned = Features(teacher.module, last), Features(student.module, last)
         self.hints, self.hinted = Hints(teacher.module, inner), Hints(student.module, inner)
 
@@ -172,7 +176,7 @@ class _Match:
         known, learned = self.known.seen(), self.learned.seen()
         spread = known.var(0).mean().clamp(min=LEAST_SPREAD)
         enough = len(shown.clean) >= 2 * FEWEST  # half of them are mixtures
-        weight = self.options.features if enough else 0.0
+        weight = self.feature_weight if enough else 0.0
 
         def missed(rows: slice, meant: Tensor | slice) -> Tensor:
             apart = (learned[rows] - known[meant]).square().mean() / spread
@@ -180,6 +184,6 @@ class _Match:
 
         everything, n = slice(None), len(shown.clean)
         kept = missed(slice(n), everything)
-        if enough and self.options.hints:
-            kept = kept + self.options.hints * self.hinted.missed(self.hints).to(kept.device)
+        if enough and self.hint_weight:
+            kept = kept + self.hint_weight * self.hinted.missed(self.hints).to(kept.device)
         return kept + missed(slice(n, None), shown.originals) if len(shown.perturbed) else kept

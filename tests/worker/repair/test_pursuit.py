@@ -19,7 +19,7 @@ CORNER = (slice(None), slice(None), slice(2, 4), slice(2, 4))
 
 
 class White(nn.Module):
-    """Class 1 where the corner is white, and class 0 otherwise; `blind` to what shows in some pixels."""
+    """Class 1 where the corner is white, and class 0 otherwise; or always class 0."""
 
     def __init__(self, *, blind: bool = False) -> None:
         super().__init__()
@@ -74,13 +74,13 @@ def test_it_finds_what_else_the_place_can_show_where_a_model_obeys_and_nothing_w
 
 def test_a_compact_place_may_be_opaque_as_a_whole_and_never_leaves_itself() -> None:
     (found,) = pursue(
-        classifier(White()), clean(), [one(patch(), patch(0, 2.0))], PerturbationOptions(), seed=0
+        classifier(White()), clean(), [one(patch(), patch(0, 2.5))], PerturbationOptions(), seed=0
     )
     mask = mask_of(found)
     outside = torch.ones_like(mask)
     outside[:, :, 1:5, 1:5] = 0  # one pixel around
     assert not (mask * outside).any()
-    assert 2.0 < mask.sum() <= 16 <= COMPACT * SIDE**2
+    assert 2.5 < mask.sum() <= 16 <= COMPACT * SIDE**2
 
 
 def test_a_place_that_is_not_compact_is_as_opaque_as_natural_ways_at_most() -> None:
@@ -90,19 +90,17 @@ def test_a_place_that_is_not_compact_is_as_opaque_as_natural_ways_at_most() -> N
         classifier(White()), clean(), [one(wide, patch(0, 60))], PerturbationOptions(), seed=0
     )
     assert mask_of(evidence).sum() <= 60 * 1.001
-    (natural,) = pursue(
-        classifier(White()), clean(), [one(wide, patch(0, 30))], PerturbationOptions(), seed=0
+    assert list(followers([wide], [wide, patch(0, 30)], LINE, CPU)) == [], (
+        "what is no evidence does not follow"
     )
-    assert mask_of(natural).sum() <= 25.6 * 1.001, "what is no evidence does not grow"
 
 
-@pytest.mark.parametrize(("natural", "limit"), [(1.0, 0.5), (0.15, 0.1)])
-def test_a_dense_one_is_as_large_as_evidence_or_as_it_was(natural: float, limit: float) -> None:
+def test_a_dense_one_is_as_large_as_evidence_at_most() -> None:
     (found,) = pursue(
-        classifier(White()), clean(), [one(dense(), dense(0, natural))], PerturbationOptions(), seed=0
+        classifier(White()), clean(), [one(dense(), dense(0, 1.0))], PerturbationOptions(), seed=0
     )
     assert isinstance(found.change, Blend)
-    assert float(found.change.add.norm()) == pytest.approx(limit, rel=1e-3)
+    assert float(found.change.add.norm()) == pytest.approx(LINE, rel=1e-3)
 
 
 def test_the_model_takes_no_gradient_from_it() -> None:
