@@ -66,7 +66,7 @@ def test_the_page_of_published_nets_says_what_their_lines_say() -> None:
     lines, text = tables(ROOT / "benchmarks" / "efficacy" / "published.jsonl")
     page = (ROOT / "docs" / "published.md").read_text()
     assert page.partition(BEGIN)[2].partition(END)[0] == text
-    assert {entry["model"] for entry in lines if entry["defence"] == "ours"} == {*NAD, *IBAU}
+    assert {entry["model"] for entry in lines} <= {*NAD, *IBAU}
 
 
 def test_failures_come_first_and_the_better_defence_on_top() -> None:
