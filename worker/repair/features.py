@@ -73,11 +73,14 @@ class Hints:
     def missed(self, meant: "Hints") -> Tensor:
         """How far the first inputs are from the other's, in their variance over images; mean over the layers.
 
-        The other has seen a batch, and this one the same batch and perhaps more behind it.
+        The other has seen a batch, and this one the same batch and perhaps more behind it. Layers in which images are
+        not the first axis are left out.
         """
         apart = []
         for name, known in meant.latest.items():
             wanted, seen = known.float(), self.latest[name][: len(known)].float()
+            if seen.shape != wanted.shape:
+                continue
             spread = wanted.var(0).mean().clamp(min=LEAST_SPREAD)
             apart.append((seen - wanted).square().mean() / spread)
         return torch.stack(apart).mean() if apart else torch.zeros(())

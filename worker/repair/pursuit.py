@@ -30,7 +30,9 @@ from worker.progress import SILENT, Progress
 from worker.samples.interface import SampleSet
 
 COMPACT = 1 / 16  # of an image; a place no larger holds no natural feature, and may be opaque as a whole
-VISIBLE = 0.05  # opaque; a patch starts there everywhere, so less of a mask says nothing
+VISIBLE = (
+    0.05  # opaque, or half of the most opaque pixel; a patch starts there everywhere, so less says nothing
+)
 STEPS = 60  # of one pursuit of a model that stands still, at most
 IMAGES = 2  # times those of a search for all classes; it aims at one
 
@@ -43,7 +45,8 @@ class Place(Patch):
     def __init__(self, change: Blend, limit: float, device: torch.device) -> None:
         mask = (1 - change.keep).to(device)
         super().__init__((1, *change.add.shape[1:]), device, torch.Generator())
-        self.place = F.max_pool2d((mask > VISIBLE).float(), 3, 1, 1)
+        visible = min(VISIBLE, 0.5 * mask.max().item())  # a veil that never got opaque has its place as well
+        self.place = F.max_pool2d((mask > visible).float(), 3, 1, 1)
         area = self.place.sum().item()
         self.limit = area if area <= COMPACT * mask.numel() else min(limit, area)
         self.cost.zero_()  # the limit binds instead

@@ -52,9 +52,8 @@ def relearn(
     """The suspect with `dead` filters pruned and the other weights relearned.
 
     `again`: this is the second round, longer and with hints, and these follow the student (they have moved afterwards).
-    `dtypes` is what the file
-    holds each parameter in: the result is rounded to it, so that what is measured is what is given back. Pruned filters
-    stay pruned.
+    `dtypes` is what the file holds each parameter in: the result is rounded to it, so that what is measured is what is
+    given back. Pruned filters stay pruned.
     """
     pursuers, steps = again or (), options.steps if again is None else options.again.steps
     hints = 0.0 if again is None else options.again.hints

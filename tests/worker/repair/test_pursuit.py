@@ -95,6 +95,13 @@ def test_a_place_that_is_not_compact_is_as_opaque_as_natural_ways_at_most() -> N
     )
 
 
+def test_a_veil_that_never_got_opaque_has_a_place_too() -> None:
+    (found,) = pursue(
+        classifier(White()), clean(), [one(patch(opaque=0.03), patch(0, 9))], PerturbationOptions(), seed=0
+    )
+    assert mask_of(found).sum() > 0
+
+
 def test_a_dense_one_is_as_large_as_evidence_at_most() -> None:
     (found,) = pursue(
         classifier(White()), clean(), [one(dense(), dense(0, 1.0))], PerturbationOptions(), seed=0

@@ -10,7 +10,7 @@ from app.contract.options import PursuitOptions, RelearnOptions
 from worker.classifier import Classifier
 from worker.detectors.perturbation import Blend, Form, Perturbation
 from worker.device import Placement
-from worker.repair.features import Features, head, hinting
+from worker.repair.features import Features, Hints, head, hinting
 from worker.repair.mixture import mixture
 from worker.repair.relearn import partway, relearn
 from worker.rnp.masks import Filter
@@ -112,6 +112,16 @@ def test_hints_keep_what_runs_inside(suspect: Classifier) -> None:
         pixels = whole.normalise(samples().images)
         moved.append(float((after[:3](pixels) - deep[:3](pixels)).detach().square().mean()))  # type: ignore[index]
     assert moved[1] < 0.5 * moved[0]
+
+
+def test_a_layer_in_which_images_are_not_the_first_axis_gives_no_hint() -> None:
+    turned = nn.Sequential(nn.Linear(4, 4))
+    known, learned = Hints(turned, ["0"]), Hints(turned, ["0"])
+    with known:
+        turned(torch.ones(3, 5, 4))  # tokens, images, channels
+    with learned:
+        turned(torch.ones(3, 9, 4))
+    assert learned.missed(known) == 0
 
 
 @pytest.mark.parametrize("n", [1, 2, 41])
