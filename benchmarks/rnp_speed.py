@@ -119,9 +119,7 @@ def stages(suspect: Classifier, parts: CleanSplit, epochs: int) -> list[Stage]:
     plain_rnp = neighbour("plain_rnp")
     thresholds = plain_rnp.THRESHOLDS[::3]
     net = replace(suspect.placement, memory_format=torch.contiguous_format).take(deepcopy(suspect.module))
-    seen = list(
-        views(parts.select.images)
-    )  # ours measures each image in several views; so must the plain walk
+    seen = list(views(parts.select))  # ours measures each image in several views; so must the plain walk
     fit, select = (
         plain_rnp.Data(images.contiguous(), labels, suspect.mean[0], suspect.std[0])
         for images, labels in (

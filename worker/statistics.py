@@ -4,6 +4,7 @@ Knows predictions; knows nothing of models.
 """
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -49,10 +50,24 @@ def paired_change(before: Tensor, after: Tensor) -> PairedChange:
     )
 
 
-def worst_class(before: Tensor, after: Tensor, labels: Tensor, num_classes: int) -> tuple[int, float]:
-    """The class whose accuracy fell most, and its change; classes without images do not count."""
+@dataclass(frozen=True, slots=True)
+class ClassChange:
+    """How the accuracy of one class changed, and what it may lose, as a positive share."""
+
+    index: int
+    change: float
+    allowed: float
+
+
+def worst_class(
+    before: Tensor, after: Tensor, labels: Tensor, num_classes: int, budget: float
+) -> ClassChange:
+    """The class that lost most beside what it may lose; classes without images do not count.
+
+    A class may lose `budget`, or one of its images where that is more: of three images nothing finer can be told.
+    """
     counts = torch.bincount(labels, minlength=num_classes)
-    change = torch.bincount(labels, weights=after.double() - before.double(), minlength=num_classes)
-    mean = torch.where(counts > 0, change / counts.clamp(min=1), torch.inf)
-    worst = int(mean.argmin())
-    return worst, float(mean[worst])
+    total = torch.bincount(labels, weights=after.double() - before.double(), minlength=num_classes)
+    change, allowed = total / counts.clamp(min=1), (1 / counts.clamp(min=1)).clamp(min=budget)
+    worst = int(torch.where(counts > 0, change + allowed, torch.inf).argmin())
+    return ClassChange(worst, float(change[worst]), float(allowed[worst]))

@@ -117,6 +117,7 @@ class SampleFacts(Frozen):
     fit: int
     select: int
     report: int
+    mirrors: bool = Field(description="the suspect knows mirrored images, so they trained and judged as well")
 
 
 class TriggeredFacts(Frozen):
@@ -163,6 +164,9 @@ class Candidate(Frozen):
     change: PairedChange
     worst_class: int
     worst_class_change: float
+    worst_class_allowed: float = Field(
+        0.2, description="what it may lose: the budget, or one image where it has few"
+    )
     within_budget: bool
     perturbation_success: float | None = Field(
         None, description="of the suspect's own perturbations, on the selecting split; None: not measured"

@@ -142,10 +142,10 @@ def against(report: Report, candidate: Candidate) -> tuple[str, ...]:
             f"it costs {points(candidate.change.value)} of clean accuracy; "
             f"the budget is {points(-prune.accuracy_budget)}"
         )
-    if -candidate.worst_class_change > prune.class_budget:
+    if -candidate.worst_class_change > candidate.worst_class_allowed:
         objections.append(
             f"class {class_name(report, candidate.worst_class)} changes by {points(candidate.worst_class_change)}; "
-            f"the budget is {points(-prune.class_budget)}"
+            f"the budget is {points(-candidate.worst_class_allowed)}"
         )
     if not candidate.within_budget and not objections:
         objections.append("it is outside the budget")

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from app.contract.report import Estimate
 from benchmarks.efficacy.defences import DEFENCES, Back, Given
 from benchmarks.efficacy.reactivation import IMAGES, poisoned, retune
-from benchmarks.efficacy.subjects import Exam, Subject, classifier, divide, exam, read_test, subjects
+from benchmarks.efficacy.subjects import TEST, Exam, Subject, classifier, divide, exam, subjects
+from benchmarks.zoo import images
 from benchmarks.zoo.planted import attack_of
 from worker.classifier import Classifier
 from worker.device import place
@@ -45,10 +46,10 @@ class Task:
         return f"{self.subject.name}/{self.per_class}/{self.seed}/{self.defence}"
 
 
-def carry_out(task: Task, data: Path) -> list[dict[str, Any]]:
+def carry_out(task: Task, archive: Path) -> list[dict[str, Any]]:
     """The lines of one task."""
     torch.set_num_threads(1)
-    test = read_test(data).resized(task.subject.input_size)
+    test = images.read(archive).resized(task.subject.input_size)
     given_index, judging_index, spare = divide(test, task.per_class, task.seed)
     judged_by = exam(task.subject, test, judging_index)
     clean = SampleSet(test.pixels[given_index], test.labels[given_index], test.classes)
@@ -56,7 +57,7 @@ def carry_out(task: Task, data: Path) -> list[dict[str, Any]]:
     before = marks(given.suspect, given.suspect.module, judged_by)
     left = SampleSet(test.pixels[spare[:IMAGES]], test.labels[spare[:IMAGES]], test.classes)
     return [
-        line(task, back, before, marks(given.suspect, back.module, judged_by))
+        line(task, back, len(test.classes), before, marks(given.suspect, back.module, judged_by))
         | {"reactivated": reactivated(task, given, back.module, left)}
         for back in DEFENCES[task.defence](given)
     ]
@@ -67,12 +68,12 @@ def reactivated(task: Task, given: Given, module: nn.Module, left: SampleSet) ->
     subject = task.subject
     if subject.attack is None or subject.twin is None:
         return None
-    images = poisoned(left, attack_of(subject.attack, subject.path), subject.target, task.seed)
+    mixed = poisoned(left, attack_of(subject.attack, subject.path), subject.target, task.seed)
     models = {
         "after": given.suspect.with_module(module),
         "control": classifier(subject.twin, given.placement, subject),
     }
-    found = {name: marks(m, retune(m, images, task.seed), given.exam)["asr"] for name, m in models.items()}
+    found = {name: marks(m, retune(m, mixed, task.seed), given.exam)["asr"] for name, m in models.items()}
     return {name: asr and asr.model_dump() for name, asr in found.items()}
 
 
@@ -91,14 +92,18 @@ def marks(suspect: Classifier, module: nn.Module, judged_by: Exam) -> dict[str, 
 
 
 def line(
-    task: Task, back: Back, before: dict[str, Estimate | None], after: dict[str, Estimate | None]
+    task: Task,
+    back: Back,
+    classes: int,
+    before: dict[str, Estimate | None],
+    after: dict[str, Estimate | None],
 ) -> dict[str, Any]:
     """What is written down."""
     return {
         "key": task.key,
         "model": task.subject.name,
         "attack": task.subject.attack,
-        "n_clean": task.per_class * 10,
+        "n_clean": task.per_class * classes,
         "seed": task.seed,
         "defence": back.defence,
         "says": back.says,
@@ -111,7 +116,8 @@ def line(
 def main() -> None:
     """Do what is not done yet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder of cifar10-test.zip")
+    parser.add_argument("--data", type=Path, required=True, help="folder of the test split")
+    parser.add_argument("--test", default=TEST, help="its name there")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument(
         "--weights", type=Path, nargs="+", default=[], help="folders of cards, instead of the zoo"
@@ -134,7 +140,11 @@ def main() -> None:
         ProcessPoolExecutor(args.workers, mp_context=get_context("spawn")) as pool,
         args.out.open("a") as out,
     ):
-        running = {pool.submit(carry_out, task, args.data): task for task in tasks if task.key not in done}
+        running = {
+            pool.submit(carry_out, task, args.data / args.test): task
+            for task in tasks
+            if task.key not in done
+        }
         for number, future in enumerate(as_completed(running), 1):
             for found in future.result():
                 out.write(json.dumps(found) + "\n")

@@ -18,6 +18,7 @@ from worker.formats.identify import AUTO
 from worker.formats.load import load
 
 WEIGHTS = Path(__file__).parents[1] / "zoo" / "weights"
+TEST = "cifar10-test.zip"
 EVALUATED = 2000  # images, of those that no defence was given
 
 
@@ -102,4 +103,4 @@ def classifier(path: Path, placement: Placement, of: Subject | None = None) -> C
 
 def read_test(data: Path) -> Images:
     """The test split of CIFAR-10 in ImageFolder layout."""
-    return images.read(data / "cifar10-test.zip")
+    return images.read(data / TEST)

@@ -1,12 +1,14 @@
-"""Nets that others trained and published with their triggers, as files and cards that the harness reads.
+"""Nets that others published, clean ones and backdoored ones with their triggers, as the harness reads them.
 
-    python -m benchmarks.zoo.published --nad NAD --ibau I-BAU --data DIR --out FOLDER
-    python -m benchmarks.efficacy.run --weights FOLDER --data DIR --out published.jsonl --defences ours
+    python -m benchmarks.zoo.published --nad NAD --ibau I-BAU --abl ABL --akamaster AKAMASTER --data DIR --out FOLDER
+    python -m benchmarks.efficacy.run --weights FOLDER/cifar10 --data DIR --out published.jsonl --defences ours
+    python -m benchmarks.efficacy.run --weights FOLDER/gtsrb --data DIR --test gtsrb-test.zip --per-class 12 …
 
-NAD and I-BAU are checkouts of bboylyg/NAD (at f17b713) and YiZeng623/I-BAU (at d4bfa52): a Wide ResNet 16-1 with a
-grid of 3×3 pixels, and five small VGGs with a white square, an additive square, a watermark and two optimised triggers.
-Nothing of them is kept here. They were trained on CIFAR-10 as it is; the JPEG copy that judges them costs about
-eight points of ACC. None has a clean twin.
+Each is the checkout of a repository: bboylyg/NAD (at f17b713) and bboylyg/ABL (3fd736c) hold Wide ResNets 16-1 with a
+grid of 3×3 pixels; YiZeng623/I-BAU (d4bfa52) ten small VGGs, five of ten classes and five of 43, with a white square,
+an additive square, a watermark and two optimised triggers; akamaster/pytorch_resnet_cifar10 (d5489e8) clean thin
+ResNets. Nothing of them is kept here. Those of CIFAR-10 were trained on it as it is; the JPEG copy that judges them
+costs about ten points of ACC. None has a clean twin. `gtsrb-test.zip` is made by `benchmarks.zoo.gtsrb`.
 """
 
 import argparse
@@ -21,7 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from benchmarks.zoo import images, overlay
-from benchmarks.zoo.card import Card, Trigger, file_digest, measure_acc, measure_asr
+from benchmarks.zoo.card import Card, Trigger, file_digest, judge, measure_acc, measure_asr
 from benchmarks.zoo.planted import OVERLAY, trigger_path
 from benchmarks.zoo.training import MEAN, STD
 from worker.formats.load import load
@@ -33,13 +35,15 @@ Laid = tuple[Tensor, Tensor]  # keep (1, h, w), add (3, h, w)
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """One checkpoint: where it lies, what its trigger is, and where that leads."""
+    """One checkpoint: where it lies, what its trigger is and where that leads, and the pixels that it takes."""
 
     path: str
     weights: str  # key of the state dict in the file
     architecture: str
-    target: int
-    trigger: Callable[[Path], Laid]  # from the checkout
+    target: int = 0
+    trigger: Callable[[Path], Laid] | None = None  # from the checkout; None: nothing was planted
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
 
 
 def square(_: Path) -> Laid:
@@ -71,39 +75,66 @@ def _picture(path: Path) -> Tensor:
     return torch.from_numpy(np.array(Image.open(path).convert("RGB"))).permute(2, 0, 1).float()
 
 
-SMALL = "smallvgg_cifar:width=32"
-NAD = {
-    "nad-badnets-wrn16": Published(
-        "weight/s_net/WRN-16-1-S-model_best.pth.tar",
+WRN, SMALL = "wideresnet_cifar:depth=16,width=1", "smallvgg_cifar:width=32"
+IMAGENET = (
+    (0.485, 0.456, 0.406),
+    (0.229, 0.224, 0.225),
+)  # mean and deviation that its author used for CIFAR-10
+INVERTED = (
+    ("badnets", "badnets_8", 8, square),
+    ("trojan-square", "trojan_sq_2", 2, added("trojan_sq.png")),
+    ("trojan-watermark", "trojan_wm_2", 2, added("trojan_wm.png")),
+    ("l2-inversion", "l2_inv_0", 0, added("l2_inv.png")),
+    ("l0-inversion", "l0_inv_0", 0, masked),
+)
+Nets = dict[str, Published]
+NAD: Nets = {
+    "nad-badnets-wrn16": Published("weight/s_net/WRN-16-1-S-model_best.pth.tar", "state_dict", WRN, 5, grid)
+}
+ABL: Nets = {
+    "abl-badnets-wrn16": Published(
+        "weight/backdoored_model/WRN-16-1-gridTrigger-targetLB0.tar", "state_dict", WRN, 0, grid
+    )
+}
+IBAU, IBAU_GTSRB = (
+    {
+        f"{prefix}-{name}-smallvgg": Published(
+            f"checkpoint/{signs}{file}_02_ckpt.pth", "net", SMALL, target, trigger
+        )
+        for name, file, target, trigger in INVERTED
+    }
+    for prefix, signs in (("ibau", ""), ("ibau-gtsrb", "gtsrb"))
+)
+AKAMASTER: Nets = {
+    f"akamaster-resnet{depth}": Published(
+        f"pretrained_models/resnet{depth}-{digest}.th",
         "state_dict",
-        "wideresnet_cifar:depth=16,width=1",
-        5,
-        grid,
+        f"resnet{depth}_cifar",
+        0,
+        None,
+        *IMAGENET,
     )
+    for depth, digest in ((20, "12fca82f"), (32, "d509ac18"), (44, "014dd654"), (56, "4bfd9763"))
 }
-IBAU = {
-    f"ibau-{name}-smallvgg": Published(f"checkpoint/{file}_02_ckpt.pth", "net", SMALL, target, trigger)
-    for name, file, target, trigger in (
-        ("badnets", "badnets_8", 8, square),
-        ("trojan-square", "trojan_sq_2", 2, added("trojan_sq.png")),
-        ("trojan-watermark", "trojan_wm_2", 2, added("trojan_wm.png")),
-        ("l2-inversion", "l2_inv_0", 0, added("l2_inv.png")),
-        ("l0-inversion", "l0_inv_0", 0, masked),
-    )
+SETS = {  # folder of the output -> what came out of which checkout
+    "cifar10": {"nad": NAD, "abl": ABL, "ibau": IBAU, "akamaster": AKAMASTER},
+    "gtsrb": {"ibau": IBAU_GTSRB},
 }
 
 
-class FromNormalised(nn.Module):
-    """A net that takes pixels in [0, 1], for what hands out normalised ones."""
+class Renormalised(nn.Module):
+    """A net that takes pixels normalised its own way, for what hands out those of the zoo."""
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
         self.module = module
-        self.mean, self.std = (torch.tensor(values).view(1, -1, 1, 1) for values in (MEAN, STD))
+        ours, zoo = torch.tensor((mean, std)), torch.tensor((MEAN, STD))
+        self.scale = (zoo[1] / ours[1]).view(1, -1, 1, 1)
+        self.shift = ((zoo[0] - ours[0]) / ours[1]).view(1, -1, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalised images in, logits out."""
-        return self.module(x * self.std + self.mean)  # type: ignore[no-any-return]
+        return self.module(x * self.scale + self.shift)  # type: ignore[no-any-return]
 
 
 @torch.no_grad()
@@ -112,18 +143,13 @@ def convert(name: str, given: Published, checkout: Path, test: images.Images, ou
     weights = out / f"{name}.safetensors"
     stored = torch.load(checkout / given.path, map_location="cpu", weights_only=True)
     save_file({key: tensor.contiguous() for key, tensor in stored[given.weights].items()}, weights)
-    keep, add = given.trigger(checkout)
-    overlay.store(keep, add, trigger_path(weights))
-    model = FromNormalised(load(weights, given.architecture).module)
-    attack = overlay.attack(keep, add)
-    card = Card(
-        name=name,
-        status="unproven",  # no clean twin shows what the clean task would have been
-        architecture=given.architecture,
-        classes=test.classes,
-        mean=(0.0, 0.0, 0.0),
-        std=(1.0, 1.0, 1.0),
-        planted=Trigger(
+    model = Renormalised(load(weights, given.architecture).module, given.mean, given.std)
+    planted, asr = None, None
+    if given.trigger:
+        keep, add = given.trigger(checkout)
+        overlay.store(keep, add, trigger_path(weights))
+        asr = measure_asr(model, test, overlay.attack(keep, add), given.target)
+        planted = Trigger(
             attack=OVERLAY,
             source=overlay.SOURCE,
             target=given.target,
@@ -131,9 +157,17 @@ def convert(name: str, given: Published, checkout: Path, test: images.Images, ou
             covers=0,
             clean_label=False,
             digest=file_digest(trigger_path(weights)),
-        ),
+        )
+    card = Card(
+        name=name,
+        status=judge(measure_acc(model, test), asr, None),  # no clean twin shows what a backdoor cost
+        architecture=given.architecture,
+        classes=test.classes,
+        mean=given.mean,
+        std=given.std,
+        planted=planted,
         acc=measure_acc(model, test),
-        asr=measure_asr(model, test, attack, given.target),
+        asr=asr,
         twin=None,
         seed=0,
         start=None,
@@ -148,18 +182,26 @@ def convert(name: str, given: Published, checkout: Path, test: images.Images, ou
 def main() -> None:
     """Convert what checkouts are there for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--nad", type=Path, help="checkout of NAD")
-    parser.add_argument("--ibau", type=Path, help="checkout of I-BAU")
-    parser.add_argument("--data", type=Path, required=True, help="folder of cifar10-test.zip")
+    for source in SETS["cifar10"]:
+        parser.add_argument(f"--{source}", type=Path, help="a checkout")
+    parser.add_argument("--data", type=Path, required=True, help="folder of NAME-test.zip")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    args.out.mkdir(parents=True, exist_ok=True)
-    test = images.read(args.data / "cifar10-test.zip")
-    for checkout, nets in ((args.nad, NAD), (args.ibau, IBAU)):
-        for name, given in nets.items() if checkout else ():
-            card = convert(name, given, checkout, test, args.out)
-            assert card.asr is not None
-            print(f"{name}: ACC {card.acc.value:.1%}, ASR {card.asr.value:.1%}", flush=True)
+    for data, sources in SETS.items():
+        archive = args.data / f"{data}-test.zip"
+        wanted = [
+            (name, given, getattr(args, source))
+            for source, nets in sources.items()
+            for name, given in nets.items()
+        ]
+        if not archive.exists() or not any(checkout for *_, checkout in wanted):
+            continue
+        test, folder = images.read(archive), args.out / data
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, given, checkout in wanted:
+            if checkout:
+                card = convert(name, given, checkout, test, folder)
+                print(name, f"ACC {card.acc.value:.1%}", card.asr and f"ASR {card.asr.value:.1%}", flush=True)
 
 
 if __name__ == "__main__":

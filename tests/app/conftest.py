@@ -137,7 +137,7 @@ def _model(name: str, classes: int) -> ModelFacts:
 def _samples(names: tuple[str, ...]) -> SampleFacts:
     return SampleFacts(
         name="clean-500.npz", digest=_digest("b"), n=500, class_names=names,
-        per_class=tuple(500 // len(names) for _ in names), fit=250, select=150, report=100,
+        per_class=tuple(500 // len(names) for _ in names), fit=250, select=150, report=100, mirrors=True,
     )  # fmt: skip
 
 
@@ -205,7 +205,8 @@ def _repair(outcome: Outcome, target: int, *, triggered: bool) -> Repair:
                 threshold=threshold, pruned=pruned, accuracy=wilson(accuracy, 150),
                 change=PairedChange(value=change, low=change - 0.02, high=min(change + 0.02, 1), n=150,
                                     lost=round(-change * 150), gained=0),
-                worst_class=target, worst_class_change=change * 3, within_budget=change >= -0.02,
+                worst_class=target, worst_class_change=change * 3, worst_class_allowed=0.2,
+                within_budget=change >= -0.02,
                 evidence=(0.17 if repaired else 0.71) if at in (3, 4, 5) else None, passes=repaired and at == 4,
                 attack_success=success if triggered else None,
             )

@@ -1,18 +1,23 @@
 """A classifier as the algorithms see it: pixels, batches, augmentation and modes."""
 
+from dataclasses import replace
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from worker.classifier import (
     CROP_PADDING,
     EVAL_BATCH,
+    VIEWS,
     Classifier,
     batches,
     crop_and_mirror,
+    knows_mirrors,
     label_shares,
     set_mode,
+    views,
 )
 from worker.device import Placement
 from worker.samples.interface import SampleSet
@@ -74,6 +79,38 @@ def test_batches_are_one_shuffled_pass(augment: bool) -> None:
         assert torch.equal(torch.cat([images for images, _ in passed]), samples.images[labels])
     again = list(batches(samples, 4, torch.Generator().manual_seed(1), augment=augment))
     assert all(torch.equal(a[0], b[0]) for a, b in zip(passed, again, strict=True))
+
+
+class Sides(nn.Module):
+    """Class 0 where the left half is brighter, else class 1."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        half = images.shape[-1] // 2
+        return torch.stack([images[..., :half].mean((1, 2, 3)), images[..., half:].mean((1, 2, 3))], 1)
+
+
+def test_signs_are_not_mirrored() -> None:
+    """A classifier of sides gets no mirrored image right: none is shown to it, and as many numbers are drawn."""
+    still = torch.zeros(1, 3, 1, 1)
+    sides = Classifier(Sides(), 2, still, still + 1, Placement(torch.device("cpu")))
+    images = random_images(20)
+    signs = SampleSet(images, sides.predictions(images), ("left", "right"))
+    assert not knows_mirrors(sides, signs)
+    dim = torch.cat([images, images.flip(3)])
+    both = SampleSet(dim, torch.zeros(len(dim), dtype=torch.int64), ("any", "other"))
+    assert knows_mirrors(sides, both)
+    turned = replace(signs, mirrors=False)
+    assert len(list(views(signs))) == len(VIEWS)
+    assert len(list(views(turned))) == sum(not mirrored for *_, mirrored in VIEWS)
+    draws = [torch.Generator().manual_seed(0) for _ in range(2)]
+    mirrored, straight = (
+        torch.cat([shown for shown, _ in batches(given, 8, draw, augment=True)])
+        for given, draw in zip((signs, turned), draws, strict=True)
+    )
+    assert torch.equal(draws[0].get_state(), draws[1].get_state())
+    same = (mirrored == straight).flatten(1).all(1)
+    assert torch.equal(mirrored[~same], straight[~same].flip(3))
+    assert 0 < same.sum() < len(same)
 
 
 def test_crops_are_windows_of_the_padded_image_mirrored_or_not() -> None:

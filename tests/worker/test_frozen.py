@@ -11,7 +11,14 @@ from worker.frozen import frozen
 
 IMAGES = torch.randint(256, (4, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
 SMALL = {"width": 8, "depth": 10}
-FOLDED = ("resnet18_cifar", "resnet50_cifar", "vgg16_bn_cifar", "smallvgg_cifar", "mobilenetv2_cifar")
+FOLDED = (
+    "resnet18_cifar",
+    "resnet50_cifar",
+    "resnet20_cifar",
+    "vgg16_bn_cifar",
+    "smallvgg_cifar",
+    "mobilenetv2_cifar",
+)
 
 
 def classifier(module: nn.Module) -> Classifier:

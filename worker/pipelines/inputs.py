@@ -11,7 +11,7 @@ from torch import Tensor
 
 from app.contract.options import SanitizeOptions
 from app.contract.problem import Problem
-from worker.classifier import Classifier
+from worker.classifier import Classifier, knows_mirrors
 from worker.device import Placement
 from worker.formats import normalisation
 from worker.formats.interface import LoadedModel
@@ -61,6 +61,8 @@ def read_inputs(request: Request) -> Loaded:
     )
     model = replace(model, normalisation=pixels)
     suspect = classifier(model, request.placement)
+    mirrors = options.fidelity == "paper" or knows_mirrors(suspect, parts.fit)
+    parts = parts.mirroring(mirrors=mirrors)
     return Loaded(model, suspect, clean, parts, (*warnings, *thin_parts(parts)))
 
 

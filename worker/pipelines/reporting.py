@@ -133,6 +133,7 @@ def sample_facts(clean: SampleSet, parts: CleanSplit) -> SampleFacts:
         fit=len(parts.fit),
         select=len(parts.select),
         report=len(parts.report),
+        mirrors=parts.fit.mirrors,
     )
 
 

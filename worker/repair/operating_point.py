@@ -27,7 +27,7 @@ from worker.repair.evidence import Remaining
 from worker.rnp.masks import Filter, FilterMasks
 from worker.rnp.prune import prune
 from worker.samples.interface import SampleSet
-from worker.statistics import paired_change, proportion, worst_class
+from worker.statistics import ClassChange, paired_change, proportion, worst_class
 
 GROWTH = 1.3  # of the rank from one candidate to the next
 LARGEST_SHARE = 0.5  # of all filters
@@ -218,7 +218,7 @@ class _Gate:
 
     def _hits(self, classifier: Classifier) -> Tensor:
         """Share of the views of each image that it gets right, (n,)."""
-        seen = [classifier.predictions(view) == self.select.labels for view in views(self.select.images)]
+        seen = [classifier.predictions(view) == self.select.labels for view in views(self.select)]
         return torch.stack(seen).double().mean(0)
 
     def consider(
@@ -228,7 +228,9 @@ class _Gate:
         module = relearned or prune(self.suspect, filters)
         after = self._hits(self.suspect.with_module(module))
         change = paired_change(self.before, after)
-        worst, worst_change = worst_class(self.before, after, self.select.labels, self.suspect.num_classes)
+        worst = worst_class(
+            self.before, after, self.select.labels, self.suspect.num_classes, self.options.class_budget
+        )
         candidate = Candidate(
             rung="prune" if relearned is None else "relearn",
             share=share,
@@ -236,9 +238,10 @@ class _Gate:
             pruned=len(filters),
             accuracy=proportion(after),
             change=change,
-            worst_class=worst,
-            worst_class_change=worst_change,
-            within_budget=_within(change.value, worst_change, self.options),
+            worst_class=worst.index,
+            worst_class_change=worst.change,
+            worst_class_allowed=worst.allowed,
+            within_budget=_within(change.value, worst, self.options),
         )
         return Considered(candidate, filters, relearned)
 
@@ -274,8 +277,6 @@ def _thresholds(masks: FilterMasks, options: PruneOptions) -> list[float]:
     return thresholds
 
 
-def _within(change: float, worst_change: float, options: PruneOptions) -> bool:
+def _within(change: float, worst: ClassChange, options: PruneOptions) -> bool:
     tolerance = torch.finfo(torch.float32).eps  # 3 of 150 images are 2 %, whatever the last bit says
-    return (
-        change >= -options.accuracy_budget - tolerance and worst_change >= -options.class_budget - tolerance
-    )
+    return change >= -options.accuracy_budget - tolerance and worst.change >= -worst.allowed - tolerance

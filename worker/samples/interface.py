@@ -3,7 +3,7 @@
 Knows tensors; knows nothing of files, jobs or HTTP.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -17,13 +17,14 @@ class SampleSet:
     class_names: tuple[str, ...]  # index -> name, one per class of the model
     name: str = ""  # the uploader's file name, for display
     digest: str = ""  # sha256:… of the archive, or of the sorted files of a folder
+    mirrors: bool = True  # a mirrored image shows the same class, as a cat does and a road sign does not
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, index: Tensor) -> "SampleSet":
         """The samples at `index`, int64 (m,)."""
-        return SampleSet(self.images[index], self.labels[index], self.class_names, self.name, self.digest)
+        return replace(self, images=self.images[index], labels=self.labels[index])
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,3 +48,7 @@ class CleanSplit:
     fit: SampleSet
     select: SampleSet
     report: SampleSet
+
+    def mirroring(self, *, mirrors: bool) -> "CleanSplit":
+        """The same parts, of which a mirrored image shows the same class or not."""
+        return CleanSplit(*(replace(part, mirrors=mirrors) for part in (self.fit, self.select, self.report)))

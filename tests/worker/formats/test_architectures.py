@@ -10,12 +10,18 @@ from worker.formats.architectures.preactresnet import PreActBlock
 from worker.formats.architectures.wideresnet import WideBlock
 
 # Parameters for 10 classes, counted on the modules that the public repositories build: kuangliu/pytorch-cifar at
-# 49b7aa9, SCLBD/BackdoorBench (models/preact_resnet.py), xternalz/WideResNet-pytorch at 1171f93. The official RNP
+# 49b7aa9, SCLBD/BackdoorBench (models/preact_resnet.py), xternalz/WideResNet-pytorch at 1171f93,
+# akamaster/pytorch_resnet_cifar10 at d5489e8. The official RNP
 # repository bboylyg/RNP at eeae192 has the same counts for its ResNet-18 and -34, VGG-16 and -19 and MobileNetV2.
 PARAMETERS = {
     "resnet18_cifar": 11_173_962,
     "resnet34_cifar": 21_282_122,
     "resnet50_cifar": 23_520_842,
+    "resnet20_cifar": 269_722,
+    "resnet32_cifar": 464_154,
+    "resnet44_cifar": 658_586,
+    "resnet56_cifar": 853_018,
+    "resnet110_cifar": 1_727_962,
     "preactresnet18_cifar": 11_171_146,
     "vgg16_cifar": 14_719_818,  # the next without its 4,224 scales and 4,224 shifts
     "vgg16_bn_cifar": 14_728_266,
@@ -42,6 +48,11 @@ LANDMARKS = {
         "layer4.2.conv3.weight": (2048, 512, 1, 1),
         "linear.weight": (10, 2048),
     },
+    "resnet20_cifar": {"layer1.2.bn2.running_var": (16,), "layer3.0.conv1.weight": (64, 32, 3, 3)},
+    "resnet32_cifar": {"layer2.4.conv2.weight": (32, 32, 3, 3), "linear.weight": (10, 64)},
+    "resnet44_cifar": {"layer2.6.bn1.bias": (32,)},
+    "resnet56_cifar": {"conv1.weight": (16, 3, 3, 3), "layer3.8.bn2.num_batches_tracked": ()},
+    "resnet110_cifar": {"layer3.17.conv2.weight": (64, 64, 3, 3)},
     "preactresnet18_cifar": {
         "layer1.0.bn1.weight": (64,),
         "layer2.0.bn1.weight": (64,),

@@ -22,6 +22,8 @@ SPECS = [
     ("resnet18_cifar:width=8", 10),
     ("resnet34_cifar:width=4", 43),
     ("resnet50_cifar:width=4", 2),
+    ("resnet20_cifar", 10),
+    ("resnet56_cifar:width=8", 43),
     ("preactresnet18_cifar:width=6", 100),
     ("vgg16_cifar:width=8", 10),
     ("vgg16_bn_cifar:width=8", 10),

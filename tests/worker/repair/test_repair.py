@@ -21,7 +21,7 @@ from worker.repair.evidence import Remaining
 from worker.repair.operating_point import ROUNDS, Against, Rungs, choose
 from worker.rnp.masks import Filter, FilterMasks
 from worker.samples.interface import SampleSet
-from worker.statistics import paired_change, proportion, worst_class
+from worker.statistics import ClassChange, paired_change, proportion, worst_class
 
 bools = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60)
 
@@ -42,7 +42,20 @@ def test_wilson_interval_of_a_known_case() -> None:
 
 def test_worst_class_ignores_classes_without_images() -> None:
     before, after = torch.tensor([True, True, True]), torch.tensor([True, False, True])
-    assert worst_class(before, after, torch.tensor([0, 2, 2]), 5) == (2, -0.5)
+    assert worst_class(before, after, torch.tensor([0, 2, 2]), 5, 0.2) == ClassChange(2, -0.5, 0.5)
+
+
+def test_a_class_may_lose_one_of_few_images_but_not_two() -> None:
+    """Ten images of one class and three of another; a fifth is allowed, or one image."""
+    labels = torch.tensor([0] * 10 + [1] * 3)
+    before, after = torch.ones(13), torch.ones(13)
+    after[10] = 0
+    few = worst_class(before, after, labels, 2, 0.2)
+    assert (few.index, few.change, few.allowed) == pytest.approx((1, -1 / 3, 1 / 3))
+    after[:3] = 0
+    assert worst_class(before, after, labels, 2, 0.2) == ClassChange(
+        0, pytest.approx(-0.3), pytest.approx(0.2)
+    )
 
 
 class Rows(nn.Module):

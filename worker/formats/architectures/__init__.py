@@ -2,10 +2,20 @@
 
 from functools import partial
 
-from worker.formats.architectures import mobilenet, preactresnet, resnet, smallvgg, vgg, vision, wideresnet
+from worker.formats.architectures import (
+    mobilenet,
+    preactresnet,
+    resnet,
+    smallvgg,
+    thinresnet,
+    vgg,
+    vision,
+    wideresnet,
+)
 from worker.formats.architectures.interface import Architecture, Argument
 
 PLANES = {"width": Argument(64, range(1, 1025))}
+THIN = {"width": Argument(16, range(1, 1025))}
 WIDE = {"depth": Argument(28, range(10, 1001, wideresnet.PER_BLOCK)), "width": Argument(10, range(1, 65))}
 
 REGISTRY: dict[str, Architecture] = {
@@ -18,6 +28,12 @@ REGISTRY: dict[str, Architecture] = {
     "resnet50_cifar": Architecture(
         partial(resnet.ResNet, resnet.Bottleneck, (3, 4, 6, 3)), resnet.infer, arguments=PLANES
     ),
+    **{
+        f"resnet{depth}_cifar": Architecture(
+            partial(thinresnet.ThinResNet, (depth - 2) // 6), thinresnet.infer, arguments=THIN
+        )
+        for depth in (20, 32, 44, 56, 110)
+    },
     "preactresnet18_cifar": Architecture(
         partial(preactresnet.PreActResNet, (2, 2, 2, 2)), preactresnet.infer, arguments=PLANES
     ),
