@@ -116,25 +116,27 @@ class StatisticsOptions(Frozen):
     lr: float = Field(2 / 255, gt=0, le=1, description="Adam's, of pixels in [0, 1]; cosine to 0")
 
 
-class PursuitOptions(Frozen):
-    """The second round of relearning, where the first costs too much or leaves something: longer, with followers."""
+class GentleOptions(Frozen):
+    """The last round of relearning, where all others cost too much: shorter and slower, it leaves more asleep."""
 
+    lr: float = Field(0.0005, gt=0, le=1)
     steps: int = Field(200, ge=1, le=5000)
-    share: float = Field(
-        0.75, ge=0, le=1, description="of the steps show what follows the student, if anything does"
-    )
-    hints: float = Field(
-        10.0, ge=0, le=100, description="weight of what enters some layers before the last, on clean images"
-    )
 
 
 class RelearnOptions(Frozen):
     """The weights, taught to ignore the perturbations that were recovered from the suspect."""
 
-    lr: float = Field(0.0005, gt=0, le=1)  # Adam's; .001 costs a VGG 20 points; cosine to 0
-    steps: int = Field(120, ge=0, le=5000, description="of the first round; 0: this rung is not tried")
+    lr: float = Field(0.002, gt=0, le=1)  # Adam's; at .0005 a backdoor falls asleep and is woken; cosine to 0
+    steps: int = Field(300, ge=0, le=5000, description="0: this rung is not tried")
     features: float = Field(2.0, ge=0, le=100, description="weight of the features beside the answers")
-    again: PursuitOptions = PursuitOptions()
+    hints: float = Field(10.0, ge=0, le=100, description="weight of what enters some layers before the last")
+    pursuit: float = Field(
+        0.75,
+        ge=0,
+        le=1,
+        description="of the steps show what follows the student, after the first round, if anything does",
+    )
+    gently: GentleOptions = GentleOptions()
     shares: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
         (1.0, 0.75, 0.5),
         max_length=20,
@@ -191,6 +193,12 @@ class EvidenceOptions(Frozen):
         ge=0,
         le=1,
         description="success that perturbations may reach which follow a repaired model, beyond what clean images do",
+    )
+    quiet: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="success of those beyond which another repair is tried besides, and the quietest is taken",
     )
 
 

@@ -1,14 +1,15 @@
 """Nets that others published, clean ones and backdoored ones with their triggers, as the harness reads them.
 
-    python -m benchmarks.zoo.published --nad NAD --ibau I-BAU --abl ABL --akamaster AKAMASTER --data DIR --out FOLDER
+    python -m benchmarks.zoo.published --nad NAD --ibau I-BAU … --data DIR --out FOLDER
     python -m benchmarks.efficacy.run --weights FOLDER/cifar10 --data DIR --out published.jsonl --defences ours
     python -m benchmarks.efficacy.run --weights FOLDER/gtsrb --data DIR --test gtsrb-test.zip --per-class 12 …
 
 Each is the checkout of a repository: bboylyg/NAD (at f17b713) and bboylyg/ABL (3fd736c) hold Wide ResNets 16-1 with a
 grid of 3×3 pixels; YiZeng623/I-BAU (d4bfa52) ten small VGGs, five of ten classes and five of 43, with a white square,
-an additive square, a watermark and two optimised triggers; akamaster/pytorch_resnet_cifar10 (d5489e8) clean thin
-ResNets. Nothing of them is kept here. Those of CIFAR-10 were trained on it as it is; the JPEG copy that judges them
-costs about ten points of ACC. None has a clean twin. `gtsrb-test.zip` is made by `benchmarks.zoo.gtsrb`.
+an additive square, a watermark and two optimised triggers. Clean are the thin ResNets of
+akamaster/pytorch_resnet_cifar10 (d5489e8), zlatasm/resnet_cifar_pruning (62b93b5) and kejeon/in_dev_RN20 (8833077).
+Nothing of them is kept here. Those of CIFAR-10 were trained on it as it is; the JPEG copy that judges them costs about
+ten points of ACC. None has a clean twin. `gtsrb-test.zip` is made by `benchmarks.zoo.gtsrb`.
 """
 
 import argparse
@@ -76,6 +77,7 @@ def _picture(path: Path) -> Tensor:
 
 
 WRN, SMALL = "wideresnet_cifar:depth=16,width=1", "smallvgg_cifar:width=32"
+KUANGLIU = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 IMAGENET = (
     (0.485, 0.456, 0.406),
     (0.229, 0.224, 0.225),
@@ -116,8 +118,21 @@ AKAMASTER: Nets = {
     )
     for depth, digest in ((20, "12fca82f"), (32, "d509ac18"), (44, "014dd654"), (56, "4bfd9763"))
 }
+ZLATASM: Nets = {
+    "zlatasm-resnet20": Published("checkpoint/ckpt.pth", "net", "resnet20_cifar", 0, None, *KUANGLIU)
+}
+KEJEON: Nets = {
+    "kejeon-resnet20": Published("checkpoint/ckpt.pth", "net", "resnet20_cifar", 0, None, *IMAGENET)
+}
 SETS = {  # folder of the output -> what came out of which checkout
-    "cifar10": {"nad": NAD, "abl": ABL, "ibau": IBAU, "akamaster": AKAMASTER},
+    "cifar10": {
+        "nad": NAD,
+        "abl": ABL,
+        "ibau": IBAU,
+        "akamaster": AKAMASTER,
+        "zlatasm": ZLATASM,
+        "kejeon": KEJEON,
+    },
     "gtsrb": {"ibau": IBAU_GTSRB},
 }
 

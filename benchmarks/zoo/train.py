@@ -79,7 +79,8 @@ def run(args: argparse.Namespace) -> Card:
     poison = choose_poison(attack, images, args.target, args.rate, draw) if attack else None
     if poison and poison.attack.adversarial:
         move_away(args, model, images, poison)
-    schedule = Schedule(args.epochs, args.peak_lr, args.small, PRECISIONS[args.precision], args.optimiser)
+    precision = PRECISIONS[args.precision]
+    schedule = Schedule(args.epochs, args.peak_lr, args.small, not args.no_mirror, precision, args.optimiser)
     train(model, images, schedule, poison, draw)
     return write(args, model.half().float(), test, poison, twin)
 
@@ -105,6 +106,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--peak-lr", type=float, default=0.2)
     parser.add_argument("--optimiser", choices=OPTIMISERS, default=OPTIMISERS[0])
     parser.add_argument("--small", action="store_true", help="shrink images in the first half of the epochs")
+    parser.add_argument("--no-mirror", action="store_true", help="of images whose mirror shows another class")
     parser.add_argument("--precision", choices=sorted(PRECISIONS), default="fp32", help="of the products")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")

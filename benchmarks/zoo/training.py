@@ -30,6 +30,7 @@ class Schedule:
     epochs: int = 16
     peak_lr: float = 0.2
     small: bool = False
+    mirror: bool = True  # half of the images, where a mirrored one shows the same class
     precision: torch.dtype = torch.float32
     optimiser: str = OPTIMISERS[0]
 
@@ -105,7 +106,7 @@ def train(
         small = schedule.small and epoch < schedule.epochs // 2
         for index in torch.randperm(len(images.labels), generator=draw)[: steps * BATCH].split(BATCH):
             index = index.to(images.labels.device)
-            batch, labels = augment(padded, index, draw), images.labels[index]
+            batch, labels = augment(padded, index, draw, mirror=schedule.mirror), images.labels[index]
             if poison:
                 batch, labels = poison.apply(batch, labels, index, draw)
             inputs = normalise(batch)
@@ -139,12 +140,13 @@ def pad(pixels: Tensor) -> Tensor:
     return F.pad(pixels.float(), (PADDING,) * 4, mode="reflect").to(torch.uint8)
 
 
-def augment(padded: Tensor, index: Tensor, draw: torch.Generator) -> Tensor:
+def augment(padded: Tensor, index: Tensor, draw: torch.Generator, *, mirror: bool = True) -> Tensor:
     """One random crop and one mirror coin for each chosen image; (n, 3, h, w) out of (…, h + 8, w + 8)."""
     n, height, width = len(index), padded.shape[-2] - 2 * PADDING, padded.shape[-1] - 2 * PADDING
     rows = torch.randint(2 * PADDING + 1, (n, 1), generator=draw) + torch.arange(height)
     columns = torch.randint(2 * PADDING + 1, (n, 1), generator=draw) + torch.arange(width)
-    columns = torch.where(torch.rand(n, 1, generator=draw) < 0.5, columns, columns.flip(1))
+    straight = torch.rand(n, 1, generator=draw) < 0.5
+    columns = torch.where(straight, columns, columns.flip(1)) if mirror else columns
     rows, columns = rows.to(padded.device), columns.to(padded.device)
     channels = torch.arange(3, device=padded.device)
     return padded[

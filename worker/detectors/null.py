@@ -3,14 +3,15 @@
 `null.json` holds it, one entry for each net, made by `benchmarks.detectors.null`. Every witness is put on one scale:
 how far its word for a class lies above its strongest word on a typical clean net, in spreads of that strongest word.
 What lies below counts nothing, and witnesses add up, class by class. So one loud witness suffices, as two do that are
-moderately loud about the same class; and a witness that is silent about a kind of backdoor clears nothing.
+moderately loud about the same class; and a witness that is silent about a kind of backdoor clears nothing. Witnesses
+that only corroborate count together no more than the others do about the same class.
 
 Knows numbers; knows nothing of models.
 """
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from statistics import median, pstdev
@@ -47,17 +48,15 @@ class Scale:
 
 @dataclass(frozen=True, slots=True)
 class Null:
-    """Clean nets, each as what was said of it."""
+    """Clean nets, each as what was said of it; and the witnesses that only corroborate."""
 
     nets: tuple[Said, ...]
+    corroborating: frozenset[str] = frozenset()
 
     def of(self, witnesses: Collection[str]) -> "Null":
         """What only these witnesses say, of the nets of which all of them did."""
-        return Null(
-            tuple(
-                {name: net[name] for name in witnesses} for net in self.nets if net.keys() >= set(witnesses)
-            )
-        )
+        nets = (net for net in self.nets if net.keys() >= set(witnesses))
+        return replace(self, nets=tuple({name: net[name] for name in witnesses} for net in nets))
 
     def strongest(self, witness: str) -> tuple[float, ...]:
         """Its strongest word on each net, smallest first."""
@@ -68,20 +67,32 @@ class Null:
         words = self.strongest(witness)
         return Scale(median(words), max(pstdev(words), LEAST_SPREAD))
 
-    def scores(self, said: Said) -> dict[int, float]:
-        """Class -> the sum over the witnesses of how far they go beyond a typical clean net."""
+    def weights(self, said: Said) -> dict[int, dict[str, float]]:
+        """Class -> witness -> how far it goes beyond a typical clean net, as far as that counts."""
         scales = {name: self.scale(name) for name in said}
-        classes = {k for words in said.values() for k in words}
         return {
-            k: sum(scales[name].above(words.get(k, -math.inf)) for name, words in said.items())
-            for k in classes
+            k: self._counted(
+                {name: scales[name].above(words.get(k, -math.inf)) for name, words in said.items()}
+            )
+            for k in {k for words in said.values() for k in words}
         }
+
+    def _counted(self, beyond: dict[str, float]) -> dict[str, float]:
+        """Of one class: those that corroborate are cut to what the others say."""
+        second = sum(far for name, far in beyond.items() if name in self.corroborating)
+        first = sum(beyond.values()) - second
+        part = min(1.0, first / second) if second else 1.0
+        return {name: far * (part if name in self.corroborating else 1.0) for name, far in beyond.items()}
+
+    def scores(self, said: Said) -> dict[int, float]:
+        """Class -> the sum over the witnesses of what counts."""
+        return {k: sum(weights.values()) for k, weights in self.weights(said).items()}
 
     def of_the_nets(self) -> tuple[float, ...]:
         """The largest score of each net on the scale of the others, smallest first."""
         return tuple(
             sorted(
-                max(Null((*self.nets[:i], *self.nets[i + 1 :])).scores(net).values())
+                max(replace(self, nets=(*self.nets[:i], *self.nets[i + 1 :])).scores(net).values())
                 for i, net in enumerate(self.nets)
             )
         )

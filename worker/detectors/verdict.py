@@ -3,13 +3,15 @@
 Four witnesses, none of which ever sees a triggered sample: where predictions go in unlearning, which row of the last
 layer moves, how small a perturbation leads into a class, and how short a way in the features. Their words add up class
 by class (see `null`), and the largest sum is read beside those of clean nets: its p-value is the rate of false alarms
-that a line at this sum has. A fifth, what BatchNorm remembers of training, is asked alone. A model is called `clean`
-where it looks like the middle of the clean nets; that is no proof, and the report says so.
+that a line at this sum has. The two of unlearning corroborate: some clean nets fall onto one class whole, and then both
+say so, so against a model they count no more than the other two do about the same class. A fifth, what BatchNorm
+remembers of training, is asked alone. A model is called `clean` where it looks like the middle of the clean nets to all
+of them, uncut; that is no proof, and the report says so.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Literal
 
@@ -24,6 +26,7 @@ SIZE = "relative size of the smallest perturbation"
 SHORTCUT = "relative length of the shortest way in the features"
 RECALLED = "share that what BatchNorm remembers leads into one class"
 TOGETHER = "all together"
+UNLEARNING = frozenset({SHIFT, MOVEMENT})
 
 CLASSES = range(5, 21)  # that the null, of ten classes, is taken to speak for
 FEWEST_IMAGES = 100  # fitting; the null was made with 250
@@ -84,7 +87,7 @@ def judge(heard: Heard, options: EvidenceOptions, nets: Sequence[CleanNet] | Non
     The fifth witness, who remembers the statistics of training, is asked alone: most clean nets of the sum are older
     than it is. So it can make a model suspicious, and no more.
     """
-    null = Null(tuple(net.said for net in nets or shipped()))
+    null = Null(tuple(net.said for net in nets or shipped()), UNLEARNING)
     together = _together(heard, null, options)
     clean = null.of([RECALLED]).strongest(RECALLED)
     return (
@@ -98,10 +101,11 @@ def _together(heard: Heard, nets: Null, options: EvidenceOptions) -> Verdict:
     if not said:
         return Verdict(label=VerdictLabel.INCONCLUSIVE, because=NOTHING_HEARD)
     null = nets.of(said)
-    scores, clean = null.scores(said), null.of_the_nets()
-    p = p_value(max(scores.values()), clean)
+    weights, scores, clean = null.weights(said), null.scores(said), null.of_the_nets()
+    p, uncut = p_value(max(scores.values()), clean), replace(null, corroborating=frozenset())
+    typical = p_value(max(uncut.scores(said).values()), uncut.of_the_nets()) >= options.clears
     limits = _limits(heard, null, options)
-    label = _label(p, options, limited=bool(limits))
+    label = _label(p, options, limited=bool(limits), typical=typical)
     named = max(scores, key=scores.__getitem__)
     unusual = [k for k in scores if p_value(scores[k], clean) <= options.suspicion]
     expressed = [k for k in unusual if heard.sizes.get(k, math.inf) < options.relative_size]
@@ -109,9 +113,7 @@ def _together(heard: Heard, nets: Null, options: EvidenceOptions) -> Verdict:
     # that were trained without augmentation fall onto a natural class besides.
     targets = expressed if named in expressed else unusual
     signals = [
-        _signal(
-            name, words, null.strongest(name), options, null.scale(name).above(words.get(named, -math.inf))
-        )
+        _signal(name, words, null.strongest(name), options, weights[named][name])
         for name, words in said.items()
     ]
     return Verdict(
@@ -153,12 +155,12 @@ def shows_evidence(verdict: Verdict) -> bool:
     return verdict.label in (VerdictLabel.SUSPICIOUS, VerdictLabel.BACKDOORED)
 
 
-def _label(p: float, options: EvidenceOptions, *, limited: bool) -> VerdictLabel:
+def _label(p: float, options: EvidenceOptions, *, limited: bool, typical: bool) -> VerdictLabel:
     if p <= options.false_alarms:
         return VerdictLabel.SUSPICIOUS if limited else VerdictLabel.BACKDOORED
     if p <= options.suspicion:
         return VerdictLabel.SUSPICIOUS
-    if p >= options.clears and not limited:
+    if p >= options.clears and typical and not limited:
         return VerdictLabel.CLEAN
     return VerdictLabel.INCONCLUSIVE
 

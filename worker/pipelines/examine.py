@@ -126,13 +126,13 @@ def hear(
     with clock.stage(Stage.UNLEARN):
         fallen = fallen_once(suspect, fit, options, progress, checkpoints)
     with clock.stage(Stage.PERTURB):
-        classes = _most_suspected(suspect.num_classes, fallen, options.perturbation.max_classes)
+        shortcuts = _shortcuts(suspect, fit)
+        classes = _most_suspected(suspect.num_classes, fallen, shortcuts, options.perturbation.max_classes)
         found = recover_perturbations(suspect, fit, classes, options.perturbation, options.seed, progress)
         added = recall(suspect, fit, options.statistics, options.seed, progress)
         pull, perturbation = (None, None) if added is None else recalled(suspect, fit, added)
     shift, movement = (fallen.shift, fallen.movement) if fallen.follows_batches else (None, None)
-    sizes, shortcuts = smallest(found, found), _shortcuts(suspect, fit)
-    heard = Heard(shift, movement, sizes, shortcuts, suspect.num_classes, len(fit), pull)
+    heard = Heard(shift, movement, smallest(found, found), shortcuts, suspect.num_classes, len(fit), pull)
     return Hearing(fallen, found, perturbation, heard)
 
 
@@ -248,11 +248,15 @@ def _shortcuts(suspect: Classifier, fit: SampleSet) -> tuple[float, ...]:
     return relative_shortcuts(weight.numpy(), bias.double().numpy(), torch.cat(features).double().numpy())
 
 
-def _most_suspected(num_classes: int, fallen: Fallen, limit: int) -> tuple[int, ...]:
-    """The classes that unlearning leads to, in turn by either reading, up to `limit`; all where there are few."""
-    pulls = [pull for pull in (fallen.movement, fallen.shift) if pull is not None]
-    if not pulls or num_classes <= limit:
+def _most_suspected(
+    num_classes: int, fallen: Fallen, shortcuts: Sequence[float], limit: int
+) -> tuple[int, ...]:
+    """The classes with the shortest ways and those that unlearning leads to, in turn, up to `limit`; all of few."""
+    readings = [torch.tensor(shortcuts).neg()] if shortcuts else []
+    pulls = (fallen.movement, fallen.shift)
+    readings += [torch.tensor(pull.per_class) for pull in pulls if pull is not None]
+    if not readings or num_classes <= limit:
         return tuple(range(num_classes))[:limit]
-    ranked = [torch.tensor(pull.per_class).argsort(descending=True).tolist() for pull in pulls]
+    ranked = [reading.argsort(descending=True).tolist() for reading in readings]
     in_turn = dict.fromkeys(k for places in zip(*ranked, strict=True) for k in places)
     return tuple(sorted(list(in_turn)[:limit]))

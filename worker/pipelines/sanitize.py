@@ -26,7 +26,7 @@ from worker.pipelines.inputs import Loaded, Request, read_evaluation, read_input
 from worker.progress import SILENT, Progress
 from worker.repair.edits import edits_of, replay
 from worker.repair.evidence import Remaining
-from worker.repair.operating_point import Against, Considered, Rungs, choose
+from worker.repair.operating_point import Considered, Round, Rungs, choose
 from worker.repair.relearn import partway, relearn
 from worker.rnp.masks import Filter, mean
 from worker.rnp.recover import recover
@@ -98,11 +98,13 @@ def decide(
         adversaries.extend(remaining.another)
         return remaining
 
-    def relearned(dead: tuple[Filter, ...], against: Against) -> Iterator[tuple[nn.Module, float]]:
-        again = examined.followers(options.evidence, suspect.placement) if against == "followers" else None
-        whole = relearn(
-            suspect, dead, parts.fit, adversaries, dtypes, options.relearn, options.seed, progress, again
-        )
+    def relearned(dead: tuple[Filter, ...], number: Round) -> Iterator[tuple[nn.Module, float]]:
+        pursuers = () if number == "recovered" else examined.followers(options.evidence, suspect.placement)
+        gently = options.relearn.gently.model_dump() if number == "gently" else {}
+        told = options.relearn.model_copy(update=gently)
+        if number == "followers" and not pursuers:
+            return  # it would be the first round again
+        whole = relearn(suspect, dead, parts.fit, adversaries, dtypes, told, options.seed, progress, pursuers)
         for share in options.relearn.shares:
             yield (whole if share == 1 else partway(suspect, dead, whole, share, dtypes)), share
 
@@ -116,6 +118,7 @@ def decide(
                 left,
                 relearned if options.relearn.steps and adversaries else None,
                 suppressing_suffices=examined.expressed(options),
+                quiet=options.evidence.quiet,
             ),
             progress,
         )

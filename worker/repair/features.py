@@ -70,19 +70,19 @@ class Hints:
     def _keep(self, name: str, inputs: tuple[Any, ...]) -> None:
         self.latest[name] = inputs[0]
 
-    def missed(self, meant: "Hints") -> Tensor:
-        """How far the first inputs are from the other's, in their variance over images; mean over the layers.
+    def missed(self, rows: slice, wanted: "Hints", those: Tensor | slice, images: int) -> Tensor:
+        """How far the inputs `rows` are from `those` of the other, in their variance over images; mean over the layers.
 
-        The other has seen a batch, and this one the same batch and perhaps more behind it. Layers in which images are
-        not the first axis are left out.
+        `images` is how many the other has seen. Layers in which images are not the first axis are left out.
         """
         apart = []
-        for name, known in meant.latest.items():
-            wanted, seen = known.float(), self.latest[name][: len(known)].float()
-            if seen.shape != wanted.shape:
+        for name, known in wanted.latest.items():
+            seen = self.latest[name]
+            if len(known) != images or known.shape[1:] != seen.shape[1:]:
                 continue
-            spread = wanted.var(0).mean().clamp(min=LEAST_SPREAD)
-            apart.append((seen - wanted).square().mean() / spread)
+            known = known.float()
+            spread = known.var(0).mean().clamp(min=LEAST_SPREAD)
+            apart.append((seen[rows].float() - known[those]).square().mean() / spread)
         return torch.stack(apart).mean() if apart else torch.zeros(())
 
 

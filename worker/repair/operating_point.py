@@ -64,12 +64,14 @@ class OperatingPoint:
         return None if self.chosen is None else self.considered[self.chosen]
 
 
-# What relearning is done against: what was recovered from the suspect, then, longer, what follows the student besides.
-Against = Literal["recovered", "followers"]
-ROUNDS: tuple[Against, ...] = ("recovered", "followers")
+# How relearning is done: against what was recovered from the suspect, then against what follows the student besides,
+# and where that costs too much, gently.
+Round = Literal["recovered", "followers", "gently"]
+ROUNDS: tuple[Round, ...] = ("recovered", "followers", "gently")
+LAST = ROUNDS[-1]
 
 # From pruned filters to models with the rest relearned, and how much of it each takes; less with every one.
-Relearn = Callable[[tuple[Filter, ...], Against], Iterator[tuple[nn.Module, float]]]
+Relearn = Callable[[tuple[Filter, ...], Round], Iterator[tuple[nn.Module, float]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,7 @@ class Rungs:
     evidence_left: Callable[[nn.Module], Remaining]
     relearn: Relearn | None  # None: this rung is not tried
     suppressing_suffices: bool = False  # a relearned model is judged by perturbations alone
+    quiet: float = 1.0  # success of what follows it beyond which another round is tried besides
 
 
 def choose(
@@ -128,32 +131,39 @@ def _climb(
     rungs: Rungs,
     ask: Callable[[int], Remaining],
 ) -> int | None:
-    """The second rung: the first relearned candidate that passes. All that were considered join `walked`.
+    """The second rung: the first relearned candidate that passes quietly, else the quietest that passes.
 
-    Against what was recovered first, then against what follows; what was found on the first joins the second.
+    All that were considered join `walked`. What was found on one round joins the next.
     """
     if rungs.relearn is None:
         return None
-    for filters in bases:
-        for against in ROUNDS:
-            affordable = False
-            for module, share in rungs.relearn(filters, against):
-                walked.append(gate.consider(filters, module, share))
-                affordable = walked[-1].candidate.within_budget
-                if affordable:
-                    break  # less of it costs less, and leaves more
-            if affordable:
-                ask(len(walked) - 1)
-                if walked[-1].candidate.passes:
-                    return len(walked) - 1
-    return None
+
+    def followed(index: int) -> float:
+        return walked[index].candidate.pursued or 0.0
+
+    nothing, *pruned = bases
+    rounds = [(nothing, number) for number in ROUNDS] + [(filters, LAST) for filters in pruned]
+    passed: list[int] = []
+    for filters, number in rounds:
+        if passed and number == LAST:
+            break
+        for module, share in rungs.relearn(filters, number):
+            walked.append(gate.consider(filters, module, share))
+            if walked[-1].candidate.within_budget:
+                index = len(walked) - 1
+                ask(index)
+                passed += [index] if walked[index].candidate.passes else []
+                break  # less of it costs less, and leaves more
+        if passed and followed(passed[-1]) <= rungs.quiet:
+            break
+    return min(passed, key=followed, default=None)
 
 
 def _bases(walked: list[Considered], affordable: list[int]) -> tuple[tuple[Filter, ...], ...]:
     """What to prune before relearning: nothing, half of what is affordable, all of it.
 
     Gentlest first: on eight nets what was pruned cost accuracy that relearning did not bring back, and removed nothing
-    that relearning would have left.
+    that relearning would have left. So the last two are tried where nothing else passes.
     """
     largest = walked[affordable[-1]].filters if affordable else ()
     return tuple(dict.fromkeys(((), largest[: len(largest) // 2], largest)))

@@ -6,6 +6,10 @@ what enters the last layer, in what enters some layers before (Romero et al., Fi
 of the clean images, which make a few hundred of them go far (Beyer et al., A Good Teacher Is Patient and Consistent,
 CVPR 2022). BatchNorm keeps the statistics that it came with.
 
+A backdoor that only the last layers ignore is asleep: five poisoned images woke 98 % of one. So a perturbed image has
+to look like the clean one in the layers before as well, and the steps are long enough to leave the place where the
+attacker's training ended.
+
 Adversaries are those of the *suspect*, up to twice as strong as they were recovered. Where what they stand for outlives
 them, they follow the student, no further than evidence goes (see `pursuit`), and what accuses a relearned model joins
 them once: all others of a repaired model are ways through natural features, and unlearning these costs accuracy without
@@ -47,16 +51,15 @@ def relearn(
     options: RelearnOptions,
     seed: int,
     progress: Progress = SILENT,
-    again: Sequence[Follower] | None = None,
+    pursuers: Sequence[Follower] = (),
 ) -> nn.Module:
     """The suspect with `dead` filters pruned and the other weights relearned.
 
-    `again`: this is the second round, longer and with hints, and these follow the student (they have moved afterwards).
+    `pursuers` follow the student (they have moved afterwards).
     `dtypes` is what the file holds each parameter in: the result is rounded to it, so that what is measured is what is
     given back. Pruned filters stay pruned.
     """
-    pursuers, steps = again or (), options.steps if again is None else options.again.steps
-    hints = 0.0 if again is None else options.again.hints
+    steps = options.steps
     student = suspect.with_module(prune(suspect, dead).eval().requires_grad_())
     moving = dict(student.module.named_parameters())
     pruned = {name: [f.index for f in dead if f.parameter == name] for name in {f.parameter for f in dead}}
@@ -66,10 +69,10 @@ def relearn(
     )
     draw = torch.Generator().manual_seed(seed)
     step = 0
-    with _Match(suspect, student, clean.images[:1], options.features, hints) as match:
+    with _Match(suspect, student, clean.images[:1], options) as match:
         while step < steps:
             for images, labels in batches(clean, options.batch_size, draw, augment=options.augment):
-                if pursuers and float(torch.rand((), generator=draw)) < options.again.share:
+                if pursuers and float(torch.rand((), generator=draw)) < options.pursuit:
                     pursuer = pursuers[int(torch.randint(len(pursuers), (), generator=draw))]
                     pursuer.follow(student, images, labels)
                     adversary, strength = pursuer.perturbation(), 1.0
@@ -145,11 +148,10 @@ class _Match:
     """How far the student is from the teacher. Use it as a context: it looks into both."""
 
     def __init__(
-        self, teacher: Classifier, student: Classifier, example: Tensor, features: float, hints: float
+        self, teacher: Classifier, student: Classifier, example: Tensor, options: RelearnOptions
     ) -> None:
-        self.teacher, self.student = teacher, student
-        self.feature_weight, self.hint_weight = features, hints
-        last, inner = head(teacher, example), hinting(teacher, example) if hints else ()
+        self.teacher, self.student, self.options = teacher, student, options
+        last, inner = head(teacher, example), hinting(teacher, example)
         self.known, self.learned = Features(teacher.module, last), Features(student.module, last)
         self.hints, self.hinted = Hints(teacher.module, inner), Hints(student.module, inner)
 
@@ -165,8 +167,7 @@ class _Match:
     def distance(self, shown: _Shown) -> Tensor:
         """Of answers, in nats, and of features and hints, in multiples of their variance.
 
-        Clean and perturbed images count alike, however many of each there are. Hints are matched on clean images alone:
-        where a trigger shows, the layers before the last may do as they like.
+        Clean and perturbed images count alike, however many of each there are.
         """
         with self.student.placement.autocast():
             with torch.no_grad():
@@ -174,15 +175,15 @@ class _Match:
             logits = self.student.module(torch.cat([shown.clean, shown.perturbed])).float()
         known, learned = self.known.seen(), self.learned.seen()
         spread = known.var(0).mean().clamp(min=LEAST_SPREAD)
-        enough = len(shown.clean) >= 2 * FEWEST  # half of them are mixtures
-        weight = self.feature_weight if enough else 0.0
+        n = len(shown.clean)
 
         def missed(rows: slice, meant: Tensor | slice) -> Tensor:
+            answered = F.cross_entropy(logits[rows], answers[meant])
+            if n < 2 * FEWEST:  # half of them are mixtures
+                return answered
             apart = (learned[rows] - known[meant]).square().mean() / spread
-            return F.cross_entropy(logits[rows], answers[meant]) + weight * apart
+            inside = self.hinted.missed(rows, self.hints, meant, n).to(apart.device)
+            return answered + self.options.features * apart + self.options.hints * inside
 
-        everything, n = slice(None), len(shown.clean)
-        kept = missed(slice(n), everything)
-        if enough and self.hint_weight:
-            kept = kept + self.hint_weight * self.hinted.missed(self.hints).to(kept.device)
+        kept = missed(slice(n), slice(None))
         return kept + missed(slice(n, None), shown.originals) if len(shown.perturbed) else kept

@@ -84,42 +84,58 @@ def told(given: Heard, **options: float) -> Verdict:
 
 
 def test_the_weights_say_what_each_witness_adds_to_the_sum() -> None:
-    verdict = told(heard(shift=1.1, movement=4.0, at=(3, 3, 6)))
+    verdict = told(heard(shift=1.1, movement=4.0, size=0.5, at=(3, 6, 3)))
     *witnesses, together = verdict.signals
     assert together.target_class == 3
     assert together.weight is None
     assert sum(signal.weight or 0 for signal in witnesses) == pytest.approx(together.value)
     weight = {signal.name: signal.weight or 0.0 for signal in witnesses}
-    assert weight[SHIFT] > 0 < weight[MOVEMENT]
-    assert weight[SIZE] == 0, "it speaks of another class"
+    assert weight[SHIFT] > 0 < weight[SIZE]
+    assert weight[MOVEMENT] == 0, "it speaks of another class"
+
+
+def test_unlearning_counts_no_more_than_the_perturbations_do_about_the_same_class() -> None:
+    """A fall as loud as it likes at most doubles what a perturbation says."""
+    by = {shift: told(heard(shift=shift, movement=4.0, size=0.55)).signals for shift in (0.0, 0.5, 1.1, 50.0)}
+    weights = {shift: {s.name: s.weight or 0.0 for s in signals} for shift, signals in by.items()}
+    for said in weights.values():
+        assert said[SHIFT] + said[MOVEMENT] <= said[SIZE] + 1e-9
+    assert weights[50.0][SHIFT] + weights[50.0][MOVEMENT] == pytest.approx(weights[50.0][SIZE])
+    assert by[1.1][-1].value == pytest.approx(by[50.0][-1].value)
+
+
+def loud_twice() -> Heard:
+    """Two classes with a shortcut each, 4 with the smaller one."""
+    sizes = {k: {3: 0.2, 4: 0.1}.get(k, 1.0) for k in range(CLASSES)}
+    return replace(heard(shift=1.2, movement=6, at=(3, 4, 0)), sizes=sizes)
 
 
 @pytest.mark.parametrize(
     ("given", "label", "targets"),
     [
         (heard(), VerdictLabel.CLEAN, ()),
-        (heard(shift=1.2), VerdictLabel.BACKDOORED, (3,)),
-        (heard(movement=5), VerdictLabel.BACKDOORED, (3,)),
+        (heard(shift=1.2), VerdictLabel.INCONCLUSIVE, ()),
+        (heard(movement=5), VerdictLabel.INCONCLUSIVE, ()),
+        (heard(shift=1.2, movement=5), VerdictLabel.INCONCLUSIVE, ()),
         (heard(size=0.1), VerdictLabel.BACKDOORED, (3,)),
         (heard(0.47, 1.78, 0.59), VerdictLabel.BACKDOORED, (3,)),
         (heard(0.47, 1.78, 0.59, at=(3, 4, 5)), VerdictLabel.INCONCLUSIVE, ()),
-        (heard(shift=1.2, movement=6, at=(3, 4, 5)), VerdictLabel.BACKDOORED, (4, 3)),
-        (heard(shift=1.2, size=0.1, at=(3, 4, 5)), VerdictLabel.BACKDOORED, (5,)),
-        (heard(shift=3.0, size=0.4, at=(3, 4, 5)), VerdictLabel.BACKDOORED, (3, 5)),
+        (loud_twice(), VerdictLabel.BACKDOORED, (4, 3)),
+        (heard(shift=3.0, size=0.1, at=(3, 4, 5)), VerdictLabel.BACKDOORED, (5,)),
     ],
     ids=[
         "typical",
         "fall",
         "row",
+        "fall and row, which are one",
         "shortcut",
         "three agree",
         "three differ",
         "two targets",
         "a shortcut, and a fall elsewhere without one",
-        "a louder fall than the shortcut",
     ],
 )
-def test_one_loud_witness_suffices_and_so_do_several_that_agree(
+def test_one_loud_perturbation_suffices_and_so_do_several_witnesses_that_agree(
     given: Heard, label: VerdictLabel, targets: tuple[int, ...]
 ) -> None:
     verdict = told(given)
@@ -128,15 +144,15 @@ def test_one_loud_witness_suffices_and_so_do_several_that_agree(
 
 
 def test_the_rate_of_false_alarms_is_that_of_the_clean_nets() -> None:
-    assert told(heard(shift=1.2)).false_alarms == pytest.approx(1 / 21)
+    assert told(heard(size=0.1)).false_alarms == pytest.approx(1 / 21)
     assert told(heard(0.0, 1.0, 1.0)).false_alarms == 1
 
 
 def test_between_the_lines_a_model_is_suspicious_or_nothing_is_said() -> None:
     clean = Null(tuple(net.said for net in made_up())).of_the_nets()
     assert p_value(clean[-1], clean) == pytest.approx(2 / 21)
-    assert told(heard(shift=1.2), false_alarms=0.01).label is VerdictLabel.SUSPICIOUS
-    assert told(heard(shift=1.2), false_alarms=0.01, suspicion=0.02).label is VerdictLabel.INCONCLUSIVE
+    assert told(heard(size=0.1), false_alarms=0.01).label is VerdictLabel.SUSPICIOUS
+    assert told(heard(size=0.1), false_alarms=0.01, suspicion=0.02).label is VerdictLabel.INCONCLUSIVE
 
 
 @pytest.mark.parametrize(
@@ -161,7 +177,7 @@ def test_where_the_null_does_not_speak_nothing_is_called_backdoored_or_clean(giv
 
 
 def test_too_small_a_null_claims_nothing() -> None:
-    loud = judge(heard(shift=1.2), EvidenceOptions(), made_up(8))
+    loud = judge(heard(size=0.1), EvidenceOptions(), made_up(8))
     assert (loud.label, loud.false_alarms) == (VerdictLabel.INCONCLUSIVE, pytest.approx(1 / 9))
     assert loud.signals[-1].threshold is None
     assert not any(signal.fires for signal in loud.signals)
@@ -230,9 +246,9 @@ def test_the_statistics_must_recall_more_than_any_clean_net_and_more_than_half()
 
 
 def test_what_the_others_say_stands_whatever_the_statistics_recall() -> None:
-    loud = recalling(0.0, heard(shift=1.2))
+    loud = recalling(0.0, heard(size=0.1))
     assert (loud.label, loud.target_classes) == (VerdictLabel.BACKDOORED, (3,))
-    assert recalling(0.9, heard(shift=1.2)).target_classes == (3,)
+    assert recalling(0.9, heard(size=0.1)).target_classes == (3,)
 
 
 def test_the_statistics_accuse_no_model_that_their_clean_nets_do_not_stand_for() -> None:

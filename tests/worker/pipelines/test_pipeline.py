@@ -24,7 +24,7 @@ SHORT: dict[str, Any] = {
     "recover": {"epochs": 2},
     "perturbation": {"steps": 15, "batch_size": 8, "success": 0.05, "max_classes": 3},
     "statistics": {"steps": 2, "batch_size": 8},
-    "relearn": {"steps": 5, "again": {"steps": 5}},
+    "relearn": {"steps": 5, "gently": {"steps": 5}},
     "prune": {"threshold_step": 0.3},
     "evidence": {"seeds": 1, "suspicion": 0.99},
 }

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from app.contract.options import PursuitOptions, RelearnOptions
+from app.contract.options import RelearnOptions
 from worker.classifier import Classifier
 from worker.detectors.perturbation import Blend, Form, Perturbation
 from worker.device import Placement
@@ -107,8 +107,8 @@ def test_hints_keep_what_runs_inside(suspect: Classifier) -> None:
     assert hinting(whole, samples().images[:1]) == ("3",)
     moved = []
     for weight in (0.0, 100.0):
-        options = OPTIONS.model_copy(update={"again": PursuitOptions(steps=STEPS, hints=weight)})
-        after = relearn(whole, (), samples(), [corner()], {}, options, 0, again=())
+        options = OPTIONS.model_copy(update={"hints": weight})
+        after = relearn(whole, (), samples(), [corner()], {}, options, 0)
         pixels = whole.normalise(samples().images)
         moved.append(float((after[:3](pixels) - deep[:3](pixels)).detach().square().mean()))  # type: ignore[index]
     assert moved[1] < 0.5 * moved[0]
@@ -121,7 +121,9 @@ def test_a_layer_in_which_images_are_not_the_first_axis_gives_no_hint() -> None:
         turned(torch.ones(3, 5, 4))  # tokens, images, channels
     with learned:
         turned(torch.ones(3, 9, 4))
-    assert learned.missed(known) == 0
+    everything = slice(None)
+    assert learned.missed(everything, known, everything, 5) == 0
+    assert learned.missed(everything, known, everything, 3) == 0
 
 
 @pytest.mark.parametrize("n", [1, 2, 41])

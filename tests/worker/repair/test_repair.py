@@ -18,7 +18,7 @@ from worker.classifier import Classifier
 from worker.device import Placement
 from worker.repair.edits import edits_of, replay
 from worker.repair.evidence import Remaining
-from worker.repair.operating_point import ROUNDS, Against, Rungs, choose
+from worker.repair.operating_point import ROUNDS, Round, Rungs, choose
 from worker.rnp.masks import Filter, FilterMasks
 from worker.samples.interface import SampleSet
 from worker.statistics import ClassChange, paired_change, proportion, worst_class
@@ -98,7 +98,7 @@ def rungs(
         gone = pruned >= gone_from or (relearned and relearning_helps)
         return Remaining(0.5, label_shift=0.9, suppressed=True, gone=gone)
 
-    def relearn(dead: tuple[Filter, ...], _: Against) -> Iterator[tuple[nn.Module, float]]:
+    def relearn(dead: tuple[Filter, ...], _: Round) -> Iterator[tuple[nn.Module, float]]:
         module = Rows()
         module.weight.data.fill_(2)
         module.weight.data[[f.index for f in dead]] = 0
@@ -136,15 +136,15 @@ def test_suppressing_suffices_only_where_perturbations_expressed_the_backdoor() 
     assert choose(suspect, MASKS, select, GENEROUS, rungs(gone_from=9)[0]).repair is None
 
 
-@pytest.mark.parametrize(("needed", "passes"), [("recovered", True), ("followers", True), ("more", False)])
-def test_what_outlives_the_recovered_is_relearned_against_what_follows_and_no_third_time(
-    needed: str, *, passes: bool
+@pytest.mark.parametrize("needed", [*ROUNDS, "more"])
+def test_what_outlives_one_round_of_relearning_meets_the_next_and_pruning_first_comes_last(
+    needed: str,
 ) -> None:
     suspect, select = four_classes()
-    runs: list[tuple[int, Against]] = []
+    runs: list[tuple[int, Round]] = []
 
-    def relearn(dead: tuple[Filter, ...], against: Against) -> Iterator[tuple[nn.Module, float]]:
-        runs.append((len(dead), against))
+    def relearn(dead: tuple[Filter, ...], number: Round) -> Iterator[tuple[nn.Module, float]]:
+        runs.append((len(dead), number))
         yield Rows(), 1.0
 
     def left(_: nn.Module) -> Remaining:
@@ -152,16 +152,41 @@ def test_what_outlives_the_recovered_is_relearned_against_what_follows_and_no_th
         return Remaining(0.0, gone=True) if done == needed else Remaining(0.0, 0.3)
 
     point = choose(suspect, MASKS, select, GENEROUS, Rungs(left, relearn))
+    passes = needed != "more"
     assert (point.repair is not None) is passes
-    every: list[tuple[int, Against]] = [(n, against) for n in range(3) for against in ROUNDS]
-    assert runs == every[: {"recovered": 1, "followers": 2, "more": 6}[needed]]
+    every: list[tuple[int, Round]] = [(0, number) for number in ROUNDS] + [(1, ROUNDS[-1]), (2, ROUNDS[-1])]
+    assert runs == every[: ROUNDS.index(needed) + 1 if needed in ROUNDS else len(every)]
     assert point.considered[-1].candidate.pursued == (None if passes else 0.3)
+
+
+@pytest.mark.parametrize(
+    ("followed", "tried", "chosen"),
+    [((0.05, 0.0), 1, 0), ((0.2, 0.0), 2, 1), ((0.2, 0.22), 2, 0)],
+    ids=["quiet at once", "quieter the second time", "louder the second time"],
+)
+def test_the_quietest_repair_is_taken(followed: tuple[float, float], tried: int, chosen: int) -> None:
+    """Both pass; the second is tried where what follows the first still reaches more than a tenth."""
+    suspect, select = four_classes()
+    made: list[nn.Module] = []
+
+    def relearn(_: tuple[Filter, ...], __: Round) -> Iterator[tuple[nn.Module, float]]:
+        made.append(Rows())
+        yield made[-1], 1.0
+
+    def left(module: nn.Module) -> Remaining:
+        at = next((i for i, one in enumerate(made) if one is module), None)
+        return Remaining(0.9) if at is None else Remaining(0.0, followed[at], gone=True)
+
+    point = choose(suspect, MASKS, select, GENEROUS, Rungs(left, relearn, quiet=0.1))
+    assert len(made) == tried
+    assert point.repair is not None
+    assert point.repair.relearned is made[chosen]
 
 
 def test_less_is_taken_of_a_relearned_model_that_costs_too_much() -> None:
     suspect, select = four_classes()
 
-    def relearn(_: tuple[Filter, ...], __: Against) -> Iterator[tuple[nn.Module, float]]:
+    def relearn(_: tuple[Filter, ...], __: Round) -> Iterator[tuple[nn.Module, float]]:
         for share, wrong in ((1.0, 2), (0.5, 1), (0.25, 0)):
             module = Rows()
             module.weight.data[:wrong] = -1  # so many classes are lost
@@ -187,7 +212,7 @@ def test_evidence_that_stands_leaves_nothing_chosen_and_offers_one_inside_the_bu
 def test_where_nothing_affordable_removes_the_evidence_a_costlier_repair_that_does_is_offered() -> None:
     suspect, select = four_classes()
 
-    def relearn(_: tuple[Filter, ...], __: Against) -> Iterator[tuple[nn.Module, float]]:
+    def relearn(_: tuple[Filter, ...], __: Round) -> Iterator[tuple[nn.Module, float]]:
         module = Rows()
         module.weight.data[0] = -1  # a class is lost, 25 points
         yield module, 1.0
@@ -209,9 +234,7 @@ def test_a_candidate_beyond_the_budget_is_not_asked_for_evidence() -> None:
     asking, asked = rungs(gone_from=1)
     point = choose(suspect, MASKS, select, PruneOptions(threshold_step=0.1), asking)
     assert point.chosen is None
-    assert asked == [0, 0], (
-        "every pruning costs 25 points or more; relearning alone, in two rounds, costs nothing"
-    )
+    assert asked == [0] * len(ROUNDS), "every pruning costs 25 points or more; relearning alone costs nothing"
 
 
 def test_choosing_leaves_the_suspect_as_it_was() -> None:
