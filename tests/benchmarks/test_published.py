@@ -4,12 +4,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from benchmarks.efficacy.subjects import classifier, exam, subject
 from benchmarks.zoo import overlay
-from benchmarks.zoo.images import Images
+from benchmarks.zoo.gtsrb import pack
+from benchmarks.zoo.images import Images, read
 from benchmarks.zoo.planted import attack_of, trigger_path
-from benchmarks.zoo.published import IBAU, NAD, convert
+from benchmarks.zoo.published import IBAU, NAD, ZLATASM, convert
 from worker.device import place
 from worker.formats import architectures
 
@@ -50,3 +52,39 @@ def test_a_trigger_is_laid_over_and_stays_in_range(tmp_path: Path, images: Image
     triggered = attack_of("overlay", weights).trigger(images.pixels)
     assert (triggered[:, :, 27:31, 27:31] == 255).all()
     assert torch.equal(triggered[:, :, :27], images.pixels[:, :, :27].int().add(3).clamp(max=255).byte())
+
+
+def test_a_clean_checkpoint_has_a_card_without_a_trigger(tmp_path: Path, images: Images) -> None:
+    given = ZLATASM["zlatasm-resnet20"]
+    architecture = architectures.find(given.architecture)
+    assert architecture is not None
+    net = architecture.build(10, width=16).eval()
+    (tmp_path / given.path).parent.mkdir(parents=True)
+    torch.save({given.weights: net.state_dict()}, tmp_path / given.path)
+    card = convert("clean", given, tmp_path, images, tmp_path)
+    assert (card.status, card.planted, card.asr) == ("clean", None, None)
+    model = classifier(tmp_path / "clean.safetensors", place("cpu"), subject(tmp_path / "clean.json"))
+    normalised = (images.pixels.float() / 255 - torch.tensor(given.mean).view(3, 1, 1)) / torch.tensor(
+        given.std
+    ).view(3, 1, 1)
+    with torch.no_grad():
+        expected = net(normalised).argmax(1)
+    assert card.acc.value == pytest.approx((expected == images.labels).double().mean().item(), abs=0.05)
+    assert (model.predictions(images.pixels) == expected).double().mean() > 0.9
+
+
+def test_signs_are_cut_out_of_their_photographs_whatever_size_these_have_now(tmp_path: Path) -> None:
+    """A white sign on black: the sign is left, of the original and of one that was halved."""
+    photograph = Image.new("RGB", (60, 40))
+    photograph.paste((255, 255, 255), (20, 10, 50, 30))
+    for name, size in (("a.ppm", (60, 40)), ("b.ppm", (30, 20))):
+        photograph.resize(size, Image.Resampling.NEAREST).save(tmp_path / name)
+    rows = [f"{name};60;40;20;10;50;30;{k}" for k, name in enumerate(("a.ppm", "b.ppm"))]
+    table = tmp_path / "truth.csv"
+    table.write_text("\n".join(["Filename;Width;Height;Roi.X1;Roi.Y1;Roi.X2;Roi.Y2;ClassId", *rows]))
+    assert pack([table], None, tmp_path / "signs.zip") == 2
+    found = read(tmp_path / "signs.zip")
+    assert (found.classes, found.labels.tolist()) == (("00", "01"), [0, 1])
+    assert found.pixels.shape == (2, 3, 32, 32)
+    assert (found.pixels[..., 4:-4, 4:-4] == 255).all()
+    assert (found.pixels > 100).all(), "at the edge the black beside it shows"

@@ -127,7 +127,7 @@ def hear(
         fallen = fallen_once(suspect, fit, options, progress, checkpoints)
     with clock.stage(Stage.PERTURB):
         shortcuts = _shortcuts(suspect, fit)
-        classes = _most_suspected(suspect.num_classes, fallen, shortcuts, options.perturbation.max_classes)
+        classes = most_suspected(suspect.num_classes, fallen, shortcuts, options.perturbation.max_classes)
         found = recover_perturbations(suspect, fit, classes, options.perturbation, options.seed, progress)
         added = recall(suspect, fit, options.statistics, options.seed, progress)
         pull, perturbation = (None, None) if added is None else recalled(suspect, fit, added)
@@ -248,7 +248,7 @@ def _shortcuts(suspect: Classifier, fit: SampleSet) -> tuple[float, ...]:
     return relative_shortcuts(weight.numpy(), bias.double().numpy(), torch.cat(features).double().numpy())
 
 
-def _most_suspected(
+def most_suspected(
     num_classes: int, fallen: Fallen, shortcuts: Sequence[float], limit: int
 ) -> tuple[int, ...]:
     """The classes with the shortest ways and those that unlearning leads to, in turn, up to `limit`; all of few."""

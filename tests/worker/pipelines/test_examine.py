@@ -8,8 +8,9 @@ from app.contract.findings import Signal, Verdict, VerdictLabel
 from app.contract.options import EvidenceOptions, SanitizeOptions
 from app.contract.report import Epoch
 from worker.detectors.perturbation import Blend, Form, Perturbation, smallest
+from worker.detectors.target_label import strongest
 from worker.detectors.verdict import RECALLED, TOGETHER
-from worker.pipelines.examine import Examined, needed
+from worker.pipelines.examine import Examined, most_suspected, needed
 from worker.pipelines.fall import Fallen
 
 TARGET = 2
@@ -82,3 +83,16 @@ def test_where_the_statistics_say_what_leads_into_a_class_natural_ways_into_it_a
     assert with_it.accused(EvidenceOptions()) == (FOUND,)
     assert with_it.expressed(SanitizeOptions())
     assert not without.expressed(SanitizeOptions())
+
+
+def test_of_many_classes_those_are_searched_that_any_cheap_witness_suspects() -> None:
+    """Unlearning may fall onto the most frequent class whatever the target is, which has the shortest way then."""
+    many = 30
+    shift, movement = (strongest([float(k == loudest) for k in range(many)]) for loudest in (3, 4))
+    fallen = Fallen(BEFORE, (), shift, movement, follows_batches=True)
+    deaf = Fallen(BEFORE, (), None, None, follows_batches=False)
+    ways = [0.5 if k == 20 else 1.0 for k in range(many)]
+    assert most_suspected(many, fallen, ways, 3) == (3, 4, 20)
+    assert 20 in most_suspected(many, deaf, ways, 1)
+    assert most_suspected(many, deaf, (), 4) == (0, 1, 2, 3)
+    assert most_suspected(4, fallen, ways[:4], 10) == (0, 1, 2, 3)
