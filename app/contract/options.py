@@ -117,10 +117,11 @@ class StatisticsOptions(Frozen):
 
 
 class GentleOptions(Frozen):
-    """The last round of relearning, where all others cost too much: shorter and slower, it leaves more asleep."""
+    """The last round of relearning, where all others cost too much: it leaves more asleep."""
 
     lr: float = Field(0.0005, gt=0, le=1)
     steps: int = Field(200, ge=1, le=5000)
+    hints_perturbed: float = Field(0.0, ge=0, le=100)
 
 
 class RelearnOptions(Frozen):
@@ -129,7 +130,10 @@ class RelearnOptions(Frozen):
     lr: float = Field(0.002, gt=0, le=1)  # Adam's; at .0005 a backdoor falls asleep and is woken; cosine to 0
     steps: int = Field(300, ge=0, le=5000, description="0: this rung is not tried")
     features: float = Field(2.0, ge=0, le=100, description="weight of the features beside the answers")
-    hints: float = Field(10.0, ge=0, le=100, description="weight of what enters some layers before the last")
+    hints: float = Field(
+        10.0, ge=0, le=100, description="weight of what enters some layers before the last, on clean images"
+    )
+    hints_perturbed: float = Field(10.0, ge=0, le=100, description="the same, on perturbed ones")
     pursuit: float = Field(
         0.75,
         ge=0,

@@ -177,13 +177,15 @@ class _Match:
         spread = known.var(0).mean().clamp(min=LEAST_SPREAD)
         n = len(shown.clean)
 
-        def missed(rows: slice, meant: Tensor | slice) -> Tensor:
+        def missed(rows: slice, meant: Tensor | slice, hints: float) -> Tensor:
             answered = F.cross_entropy(logits[rows], answers[meant])
             if n < 2 * FEWEST:  # half of them are mixtures
                 return answered
             apart = (learned[rows] - known[meant]).square().mean() / spread
-            inside = self.hinted.missed(rows, self.hints, meant, n).to(apart.device)
-            return answered + self.options.features * apart + self.options.hints * inside
+            missed = answered + self.options.features * apart
+            return missed + hints * self.hinted.missed(rows, self.hints, meant, n) if hints else missed
 
-        kept = missed(slice(n), slice(None))
-        return kept + missed(slice(n, None), shown.originals) if len(shown.perturbed) else kept
+        kept = missed(slice(n), slice(None), self.options.hints)
+        if not len(shown.perturbed):
+            return kept
+        return kept + missed(slice(n, None), shown.originals, self.options.hints_perturbed)

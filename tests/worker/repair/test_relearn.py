@@ -107,11 +107,29 @@ def test_hints_keep_what_runs_inside(suspect: Classifier) -> None:
     assert hinting(whole, samples().images[:1]) == ("3",)
     moved = []
     for weight in (0.0, 100.0):
-        options = OPTIONS.model_copy(update={"hints": weight})
+        options = OPTIONS.model_copy(update={"hints": weight, "hints_perturbed": 0.0})
         after = relearn(whole, (), samples(), [corner()], {}, options, 0)
         pixels = whole.normalise(samples().images)
         moved.append(float((after[:3](pixels) - deep[:3](pixels)).detach().square().mean()))  # type: ignore[index]
     assert moved[1] < 0.5 * moved[0]
+
+
+def test_a_perturbed_image_looks_clean_inside_where_that_is_asked(suspect: Classifier) -> None:
+    """Otherwise the layers before the last may go on seeing the corner that the last one ignores."""
+    deep = nn.Sequential(
+        suspect.module[0], suspect.module[1], suspect.module[2], nn.Conv2d(8, 8, 1), *suspect.module[3:]
+    )
+    deep.eval()
+    whole, clean = suspect.with_module(deep), samples()
+    pixels = whole.pixels(clean.images)
+    shown = [whole.standardise(images) for images in (pixels, corner().perturb(pixels))]
+    seen = []
+    for weight in (0.0, 100.0):
+        options = OPTIONS.model_copy(update={"hints_perturbed": weight})
+        after = relearn(whole, (), clean, [corner()], {}, options, 0)
+        plain, perturbed = (after[:3](images).detach() for images in shown)  # type: ignore[index]
+        seen.append(float((perturbed - plain).square().mean() / plain.var()))
+    assert seen[1] < 0.5 * seen[0]
 
 
 def test_a_layer_in_which_images_are_not_the_first_axis_gives_no_hint() -> None:
