@@ -4,7 +4,7 @@
 how far its word for a class lies above its strongest word on a typical clean net, in spreads of that strongest word.
 What lies below counts nothing, and witnesses add up, class by class. So one loud witness suffices, as two do that are
 moderately loud about the same class; and a witness that is silent about a kind of backdoor clears nothing. Witnesses
-that only corroborate count together no more than the others do about the same class.
+that only corroborate count together at most twice what the others do about the same class.
 
 Knows numbers; knows nothing of models.
 """
@@ -22,6 +22,7 @@ from app.contract.frozen import Frozen
 
 Said = Mapping[str, Mapping[int, float]]  # witness -> class -> its word, large: suspicious
 LEAST_SPREAD = 1e-6
+CORROBORATION = 2.0  # times what the others say; any number gives the shipped nets the same sums
 
 
 class CleanNet(Frozen):
@@ -78,10 +79,10 @@ class Null:
         }
 
     def _counted(self, beyond: dict[str, float]) -> dict[str, float]:
-        """Of one class: those that corroborate are cut to what the others say."""
+        """Of one class: those that corroborate are cut to twice what the others say."""
         second = sum(far for name, far in beyond.items() if name in self.corroborating)
         first = sum(beyond.values()) - second
-        part = min(1.0, first / second) if second else 1.0
+        part = min(1.0, CORROBORATION * first / second) if second else 1.0
         return {name: far * (part if name in self.corroborating else 1.0) for name, far in beyond.items()}
 
     def scores(self, said: Said) -> dict[int, float]:

@@ -4,7 +4,7 @@ Four witnesses, none of which ever sees a triggered sample: where predictions go
 layer moves, how small a perturbation leads into a class, and how short a way in the features. Their words add up class
 by class (see `null`), and the largest sum is read beside those of clean nets: its p-value is the rate of false alarms
 that a line at this sum has. The two of unlearning corroborate: some clean nets fall onto one class whole, and then both
-say so, so against a model they count no more than the other two do about the same class. A fifth, what BatchNorm
+say so, so against a model they count at most twice what the other two do about the same class. A fifth, what BatchNorm
 remembers of training, is asked alone. A model is called `clean` where it looks like the middle of the clean nets to all
 of them, uncut; that is no proof, and the report says so.
 """
