@@ -135,10 +135,7 @@ class RelearnOptions(Frozen):
     )
     hints_perturbed: float = Field(10.0, ge=0, le=100, description="the same, on perturbed ones")
     pursuit: float = Field(
-        0.75,
-        ge=0,
-        le=1,
-        description="of the steps show what follows the student, after the first round, if anything does",
+        0.75, ge=0, le=1, description="of the steps after the first round that show what follows"
     )
     gently: GentleOptions = GentleOptions()
     shares: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
@@ -160,10 +157,7 @@ class EvidenceOptions(Frozen):
         0.05, gt=0, lt=1, description="rate among clean nets at which a model is called backdoored"
     )
     suspicion: float = Field(
-        0.1,
-        gt=0,
-        lt=1,
-        description="rate among clean nets at which a model is called suspicious, and repaired",
+        0.1, gt=0, lt=1, description="rate among clean nets at which a model is suspicious, and repaired"
     )
     clears: float = Field(
         0.5,
@@ -175,10 +169,7 @@ class EvidenceOptions(Frozen):
         0.8, gt=0, le=2, description="of a repaired model when it is unlearned; evidence above it"
     )
     relative_size: float = Field(
-        0.5,
-        gt=0,
-        le=1,
-        description="of a repaired model's smallest perturbation; evidence below it",
+        0.5, gt=0, le=1, description="of a repaired model's smallest perturbation; evidence below it"
     )
     recalled: float = Field(
         0.5,
@@ -199,10 +190,7 @@ class EvidenceOptions(Frozen):
         description="success that perturbations may reach which follow a repaired model, beyond what clean images do",
     )
     quiet: float = Field(
-        0.1,
-        ge=0,
-        le=1,
-        description="success of those beyond which another repair is tried besides, and the quietest is taken",
+        0.1, ge=0, le=1, description="success of those beyond which another repair is tried as well"
     )
 
 
