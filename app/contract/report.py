@@ -117,7 +117,9 @@ class SampleFacts(Frozen):
     fit: int
     select: int
     report: int
-    mirrors: bool = Field(description="the suspect knows mirrored images, so they trained and judged as well")
+    mirrors: bool = Field(
+        default=True, description="the suspect knows mirrored images, so they trained and judged as well"
+    )
 
 
 class TriggeredFacts(Frozen):

@@ -22,7 +22,7 @@ from app.contract.frozen import Frozen
 
 Said = Mapping[str, Mapping[int, float]]  # witness -> class -> its word, large: suspicious
 LEAST_SPREAD = 1e-6
-CORROBORATION = 2.0  # times what the others say; any number gives the shipped nets the same sums
+CORROBORATION = 2.0  # times what the others say; see decision 22
 
 
 class CleanNet(Frozen):

@@ -98,11 +98,11 @@ def decide(
         adversaries.extend(remaining.another)
         return remaining
 
-    def relearned(dead: tuple[Filter, ...], number: Round) -> Iterator[tuple[nn.Module, float]]:
-        pursuers = () if number == "recovered" else examined.followers(options.evidence, suspect.placement)
-        gently = options.relearn.gently.model_dump() if number == "gently" else {}
+    def relearned(dead: tuple[Filter, ...], manner: Round) -> Iterator[tuple[nn.Module, float]]:
+        pursuers = () if manner == "recovered" else examined.followers(options.evidence, suspect.placement)
+        gently = options.relearn.gently.model_dump() if manner == "gently" else {}
         told = options.relearn.model_copy(update=gently)
-        if number == "followers" and not pursuers:
+        if manner == "followers" and not pursuers:
             return  # it would be the first round again
         whole = relearn(suspect, dead, parts.fit, adversaries, dtypes, told, options.seed, progress, pursuers)
         for share in options.relearn.shares:

@@ -142,12 +142,12 @@ def _climb(
         return walked[index].candidate.pursued or 0.0
 
     nothing, *pruned = bases
-    rounds = [(nothing, number) for number in ROUNDS] + [(filters, LAST) for filters in pruned]
+    rounds = [(nothing, manner) for manner in ROUNDS] + [(filters, LAST) for filters in pruned]
     passed: list[int] = []
-    for filters, number in rounds:
-        if passed and number == LAST:
+    for filters, manner in rounds:
+        if passed and manner == LAST:
             break
-        for module, share in rungs.relearn(filters, number):
+        for module, share in rungs.relearn(filters, manner):
             walked.append(gate.consider(filters, module, share))
             if walked[-1].candidate.within_budget:
                 index = len(walked) - 1

@@ -182,8 +182,8 @@ class _Match:
             if n < 2 * FEWEST:  # half of them are mixtures
                 return answered
             apart = (learned[rows] - known[meant]).square().mean() / spread
-            missed = answered + self.options.features * apart
-            return missed + hints * self.hinted.missed(rows, self.hints, meant, n) if hints else missed
+            seen = answered + self.options.features * apart
+            return seen + hints * self.hinted.missed(rows, self.hints, meant, n) if hints else seen
 
         kept = missed(slice(n), slice(None), self.options.hints)
         if not len(shown.perturbed):

@@ -143,8 +143,8 @@ def test_what_outlives_one_round_of_relearning_meets_the_next_and_pruning_first_
     suspect, select = four_classes()
     runs: list[tuple[int, Round]] = []
 
-    def relearn(dead: tuple[Filter, ...], number: Round) -> Iterator[tuple[nn.Module, float]]:
-        runs.append((len(dead), number))
+    def relearn(dead: tuple[Filter, ...], manner: Round) -> Iterator[tuple[nn.Module, float]]:
+        runs.append((len(dead), manner))
         yield Rows(), 1.0
 
     def left(_: nn.Module) -> Remaining:
@@ -154,7 +154,7 @@ def test_what_outlives_one_round_of_relearning_meets_the_next_and_pruning_first_
     point = choose(suspect, MASKS, select, GENEROUS, Rungs(left, relearn))
     passes = needed != "more"
     assert (point.repair is not None) is passes
-    every: list[tuple[int, Round]] = [(0, number) for number in ROUNDS] + [(1, ROUNDS[-1]), (2, ROUNDS[-1])]
+    every: list[tuple[int, Round]] = [(0, manner) for manner in ROUNDS] + [(1, ROUNDS[-1]), (2, ROUNDS[-1])]
     assert runs == every[: ROUNDS.index(needed) + 1 if needed in ROUNDS else len(every)]
     assert point.considered[-1].candidate.pursued == (None if passes else 0.3)
 

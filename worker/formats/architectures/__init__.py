@@ -30,7 +30,7 @@ REGISTRY: dict[str, Architecture] = {
     ),
     **{
         f"resnet{depth}_cifar": Architecture(
-            partial(thinresnet.ThinResNet, (depth - 2) // 6), thinresnet.infer, arguments=THIN
+            partial(thinresnet.ThinResNet, (depth - 2) // 6), resnet.infer, arguments=THIN
         )
         for depth in (20, 32, 44, 56, 110)
     },

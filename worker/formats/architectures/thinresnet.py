@@ -7,26 +7,26 @@ every other pixel is taken, and the new planes are zeros on both sides.
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from worker.formats.architectures.interface import Shapes, first_axes
+from worker.formats.architectures.resnet import BasicBlock
 
 
-class ThinBlock(nn.Module):
-    """Two 3×3 convolutions beside a shortcut without weights."""
+class Subsample(nn.Module):
+    """Every `stride`-th pixel, and `added` planes of zeros on either side."""
 
-    def __init__(self, in_planes: int, planes: int, stride: int) -> None:
+    def __init__(self, stride: int, added: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(in_planes, planes, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(planes)
-        self.conv2 = nn.Conv2d(planes, planes, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(planes)
-        self.stride = stride
-        self.added = (planes - in_planes) // 2  # planes of zeros on either side
+        self.stride, self.added = stride, added
 
     def forward(self, x: Tensor) -> Tensor:
-        out = F.relu(self.bn1(self.conv1(x)))
-        out = self.bn2(self.conv2(out))
-        kept = x[:, :, :: self.stride, :: self.stride]
-        return F.relu(out + F.pad(kept, (0, 0, 0, 0, self.added, self.added)))
+        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.added, self.added))
+
+
+class ThinBlock(BasicBlock):
+    """The usual block beside a shortcut without weights."""
+
+    def __init__(self, in_planes: int, planes: int, stride: int) -> None:
+        super().__init__(in_planes, planes, stride)
+        self.shortcut = nn.Sequential(Subsample(stride, (planes - in_planes) // 2))
 
 
 def _stage(blocks: int, in_planes: int, planes: int, stride: int) -> nn.Sequential:
@@ -50,8 +50,3 @@ class ThinResNet(nn.Module):
         out = F.relu(self.bn1(self.conv1(x)))
         out = self.layer3(self.layer2(self.layer1(out)))
         return self.linear(F.adaptive_avg_pool2d(out, 1).flatten(1))  # type: ignore[no-any-return]
-
-
-def infer(shapes: Shapes) -> dict[str, int] | None:
-    """Width and number of classes."""
-    return first_axes(shapes, width="conv1.weight", num_classes="linear.weight")
