@@ -153,6 +153,10 @@ class Server:
         found: dict[str, Any] = until(look, seconds)
         return found
 
+    def swept(self) -> None:
+        """Wait until no attempt has a folder any more: a job is said to have ended a moment before."""
+        until(lambda: not [path for folder in (self.home / "jobs").iterdir() for path in folder.iterdir()])
+
     def _ready(self) -> bool:
         assert self.process is not None
         assert self.process.poll() is None, self.log()

@@ -33,7 +33,7 @@ def ended_well(server: Server, client: httpx2.Client, job_id: str, attempt: int)
     job = client.get(f"/v1/jobs/{job_id}").json()
     assert (job["state"], job["attempt"]) == ("succeeded", attempt), job["problem"]
     assert client.get(f"/v1/jobs/{job_id}/report").status_code == 200
-    assert [path for folder in (server.home / "jobs").iterdir() for path in folder.iterdir()] == []
+    server.swept()
     assert server.running(CHILD) == []
 
 

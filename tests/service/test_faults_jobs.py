@@ -90,7 +90,7 @@ def test_a_full_disk_under_a_job_is_said_and_the_next_one_runs(server: Server, c
     job = server.ended(client, job_id)
     assert (job["state"], job["attempt"]) == ("failed", 1)
     assert job["problem"]["code"] == "output.unwritable"
-    assert [path for folder in (server.home / "jobs").iterdir() for path in folder.iterdir()] == []
+    server.swept()
     with TALLY.fault(server, client) as fault:
         again = client.post(f"/v1/jobs/{job_id}:rerun", json={"options": json.loads(QUICK)})
         fault.jobs = [again.json()["id"]]

@@ -4,7 +4,6 @@ import os
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -192,8 +191,4 @@ def test_a_worker_that_wakes_after_its_lease_writes_nothing(
             os.kill(worker, signal.SIGCONT)
         told(holder, "somebody else has it by now")
         until(lambda: not holder.running(CHILD))
-        until(lambda: left(holder.home) == [])  # swept once the child is gone
-
-
-def left(home: Path) -> list[Path]:
-    return [path for folder in (home / "jobs").iterdir() for path in folder.iterdir()]
+        holder.swept()
