@@ -27,7 +27,7 @@ from worker.repair.evidence import Remaining
 from worker.rnp.masks import Filter, FilterMasks
 from worker.rnp.prune import prune
 from worker.samples.interface import SampleSet
-from worker.statistics import ClassChange, paired_change, proportion, worst_class
+from worker.statistics import ClassChange, graded_hits, paired_change, proportion, worst_class
 
 GROWTH = 1.3  # of the rank from one candidate to the next
 LARGEST_SHARE = 0.5  # of all filters
@@ -227,9 +227,9 @@ class _Gate:
         self.before = self._hits(suspect)
 
     def _hits(self, classifier: Classifier) -> Tensor:
-        """Share of the views of each image that it gets right, (n,)."""
-        seen = [classifier.predictions(view) == self.select.labels for view in views(self.select)]
-        return torch.stack(seen).double().mean(0)
+        """Graded hits of each image, the mean over its views, (n,)."""
+        seen = [graded_hits(classifier.logits(view), self.select.labels) for view in views(self.select)]
+        return torch.stack(seen).mean(0)
 
     def consider(
         self, filters: tuple[Filter, ...], relearned: nn.Module | None = None, share: float | None = None
