@@ -113,6 +113,11 @@ def _says(report: Report) -> str:
     parts += [
         f"{signal.name.split()[0]} {signal.value:.2f} on {signal.target_class}" for signal in verdict.signals
     ]
+    parts += [
+        f"{found.form} into {found.target_class} reaches {found.success.value:.2f}"
+        for found in report.perturbations
+        if found.target_class in verdict.target_classes
+    ]
     at = repair.chosen if repair.chosen is not None else repair.best_candidate
     if at is not None:
         found = repair.candidates[at]

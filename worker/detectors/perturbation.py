@@ -7,7 +7,7 @@ predictions; knows not how a perturbation was found.
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from statistics import median
 from typing import Protocol
@@ -51,6 +51,10 @@ class Change(Protocol):
         """The same, so many times as strong."""
         ...
 
+    def mirrored(self) -> "Change":
+        """What it does to a mirrored image, seen in a mirror."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, eq=False)  # tensors have no single equality
 class Blend:
@@ -73,6 +77,10 @@ class Blend:
         mask = 1 - self.keep
         grown = (strength * mask).clamp(max=1)
         return Blend(1 - grown, self.add * torch.where(mask > 0, grown / mask, strength))
+
+    def mirrored(self) -> "Blend":
+        """See `Change`."""
+        return Blend(self.keep.flip(-1), self.add.flip(-1))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,6 +112,10 @@ class Bend:
         """See `Change`."""
         return Bend(strength * self.flow)
 
+    def mirrored(self) -> "Bend":
+        """See `Change`: what looked to the right looks to the left."""
+        return Bend(self.flow.flip(-1) * self.flow.new_tensor([-1, 1]).view(1, 2, 1, 1))
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Perturbation:
@@ -128,6 +140,10 @@ class Perturbation:
         """Share of the images of other classes that go over to the target class."""
         others = clean.take((clean.labels != self.target_class).nonzero().flatten())
         return proportion(classifier.predictions(self.stamp(others.images)) == self.target_class)
+
+    def mirrored(self) -> "Perturbation":
+        """The same on the other side of an image."""
+        return replace(self, change=self.change.mirrored())
 
 
 def typical_size(found: Perturbation, among: Iterable[Perturbation]) -> float:

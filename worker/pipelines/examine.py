@@ -34,6 +34,7 @@ from worker.statistics import proportion
 
 ALIKE = 1.5  # times the relative size of the smallest perturbation into the same class
 STARTS = 4  # of a closer look, for each class
+MIRRORED = 0.5  # of what a perturbation reaches; one that reaches as much in a mirror leads there too
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +45,14 @@ class Examined:
     perturbations: tuple[Perturbation, ...]  # of every form, for the most suspected classes and some others
     sizes: Mapping[int, float]  # class -> relative size of its smallest perturbation
     verdict: Verdict
+    others: tuple[Perturbation, ...] = ()  # into the suspected classes: of other starts, and in a mirror
 
     def accused(self, options: EvidenceOptions) -> tuple[Perturbation, ...]:
         """The perturbations into the suspected classes that say what the backdoor does: evidence, or like the smallest.
 
         A form that needs as much as it needs for other classes is a way through natural features, and a repair that
         closes it as well costs accuracy for nothing. Where the statistics alone say what leads into a class, all others
-        are such.
+        are such. The others are heard where they are evidence: the smallest may be an accident of one corner.
         """
 
         def says(p: Perturbation) -> bool:
@@ -60,9 +62,14 @@ class Examined:
             return size < options.relative_size or size <= ALIKE * self.sizes[p.target_class]
 
         targets = self.verdict.target_classes
-        return tuple(
+        smallest = [
             p for p in self.perturbations if p.target_class in targets and math.isfinite(p.size) and says(p)
-        )
+        ]
+        line, heard = options.relative_size, set(targets) - self._recalled
+        others = [
+            p for p in self.others if p.target_class in heard and relative_size(p, self.perturbations) < line
+        ]
+        return (*smallest, *others)
 
     def followers(self, options: EvidenceOptions, placement: Placement) -> tuple[Follower, ...]:
         """Searches that go on from the perturbations that accuse."""
@@ -105,13 +112,15 @@ def examine(
     """
     hearing = hear(suspect, fit, options, clock, progress, checkpoints)
     found, verdict = hearing.perturbations, judge(hearing.heard, options.evidence)
+    closer: tuple[Perturbation, ...] = ()
     if shows_evidence(verdict):
         with clock.stage(Stage.PERTURB):
             closer = _closely(suspect, fit, verdict.target_classes, options, progress)
         found = _best((*found, *closer))
     sizes = smallest(found, found)
+    others = _others(suspect, fit, found, closer, verdict)
     found = (*found, *needed(hearing.recalled, verdict))
-    return Examined(hearing.fallen, found, sizes, verdict)
+    return Examined(hearing.fallen, found, sizes, verdict, others)
 
 
 def hear(
@@ -223,6 +232,28 @@ def _closely(
     return recover_perturbations(
         classifier, fit, tuple(targets) * starts, options.perturbation, seed, progress
     )
+
+
+def _others(
+    suspect: Classifier,
+    fit: SampleSet,
+    best: Sequence[Perturbation],
+    closer: Sequence[Perturbation],
+    verdict: Verdict,
+) -> tuple[Perturbation, ...]:
+    """What other starts found into the suspected classes, and all of it in a mirror, where the suspect obeys that.
+
+    Who mirrors the images that he trains on plants his trigger on both sides, and a search finds one of the two.
+    """
+    smallest = [p for p in best if p.target_class in verdict.target_classes and math.isfinite(p.size)]
+    known = {id(p.change) for p in smallest}
+    starts = [p for p in closer if math.isfinite(p.size) and id(p.change) not in known]
+
+    def obeyed(mirrored: Perturbation, found: Perturbation) -> bool:
+        return mirrored.success(suspect, fit).value >= MIRRORED * found.success(suspect, fit).value
+
+    pairs = [(p.mirrored(), p) for p in (*smallest, *starts)] if fit.mirrors else []
+    return (*starts, *(mirrored for mirrored, found in pairs if obeyed(mirrored, found)))
 
 
 def _best(found: Sequence[Perturbation]) -> tuple[Perturbation, ...]:

@@ -38,22 +38,26 @@ IMAGES = 2  # times those of a search for all classes; it aims at one
 
 
 class Place(Patch):
-    """Anything in the place of a patch: where its mask is visible, and one pixel around."""
+    """Anything in the place of some patches: where a mask of theirs is visible, and one pixel around."""
 
     lr = 0.3  # at 0.1 the pattern follows too slowly: 52 % of an attack was left instead of 2
 
-    def __init__(self, change: Blend, limit: float, device: torch.device) -> None:
-        mask = (1 - change.keep).to(device)
-        super().__init__((1, *change.add.shape[1:]), device, torch.Generator())
-        visible = min(VISIBLE, 0.5 * mask.max().item())  # a veil that never got opaque has its place as well
-        self.place = F.max_pool2d((mask > visible).float(), 3, 1, 1)
+    def __init__(self, changes: Sequence[Blend], limit: float, device: torch.device) -> None:
+        masks = torch.cat([1 - change.keep for change in changes]).to(device)
+        super().__init__((1, *changes[0].add.shape[1:]), device, torch.Generator())
+        most = masks.amax((1, 2, 3), keepdim=True)
+        visible = (0.5 * most).clamp(max=VISIBLE)  # a veil that never got opaque has its place as well
+        self.place = F.max_pool2d((masks > visible).any(0, keepdim=True).float(), 3, 1, 1)
         area = self.place.sum().item()
+        mask, which = masks.max(0, keepdim=True)  # each pixel as the most opaque patch has it
         self.limit = area if area <= COMPACT * mask.numel() else min(limit, area)
         self.cost.zero_()  # the limit binds instead
         least = torch.finfo(mask.dtype).eps
+        added = torch.cat([change.add for change in changes]).to(device)
+        shown = added.gather(0, which.expand(1, *added.shape[1:]))
         with torch.no_grad():
             self.mask.copy_(mask.logit(least))
-            self.pattern.copy_((change.add.to(device) / mask.clamp(min=least)).logit(least))
+            self.pattern.copy_((shown / mask.clamp(min=least)).logit(least))
 
     def change(self, part: slice) -> Blend:
         """See `Search`."""
@@ -106,18 +110,20 @@ class Follower:
 def followers(
     found: Sequence[Perturbation], among: Sequence[Perturbation], line: float, device: torch.device
 ) -> Iterator[Follower]:
-    """One for each patch and each dense perturbation that is evidence, starting where that was recovered.
+    """One for the patches into a class and one for its smallest dense perturbation, starting where they were recovered.
 
     `line`: the relative size below which a perturbation is evidence. Beyond it are ways through natural features.
     """
-    for one in found:
-        if not isinstance(one.change, Blend) or relative_size(one, among) >= line:
-            continue
-        typical = typical_size(one, among)
-        if one.form is Form.PATCH:
-            yield Follower(one.target_class, one.form, Place(one.change, typical, device))
-        elif one.form is Form.DENSE:
-            yield Follower(one.target_class, one.form, Bounded(one.change, line * typical, device))
+    evidence: dict[tuple[int, Form], list[Blend]] = {}
+    for one in sorted(found, key=lambda p: p.size):
+        if isinstance(one.change, Blend) and relative_size(one, among) < line:
+            evidence.setdefault((one.target_class, one.form), []).append(one.change)
+    for (k, form), changes in evidence.items():
+        typical = typical_size(Perturbation(k, form, changes[0], 0.0), among)
+        if form is Form.PATCH:
+            yield Follower(k, form, Place(changes, typical, device))
+        elif form is Form.DENSE:
+            yield Follower(k, form, Bounded(changes[0], line * typical, device))
 
 
 def pursue(

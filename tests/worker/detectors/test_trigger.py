@@ -167,3 +167,19 @@ def test_a_perturbation_can_be_made_stronger() -> None:
     added = Blend(torch.ones(1, 1, 1, 2), torch.tensor([[[[0.1, -0.1]]]]))
     assert added.times(2.0)(pixels).flatten().tolist() == pytest.approx([0.7, 0.3])
     assert Bend(torch.ones(1, 2, 1, 2)).times(1.5).flow.unique().tolist() == [1.5]
+
+
+@pytest.mark.parametrize("change", ["blend", "bend"])
+def test_a_mirrored_change_does_to_a_mirrored_image_what_the_change_does_to_the_image(change: str) -> None:
+    draw = torch.Generator().manual_seed(3)
+    keep, add = (
+        torch.rand(1, 1, SIZE, SIZE, generator=draw),
+        0.5 * torch.rand(1, 3, SIZE, SIZE, generator=draw),
+    )
+    flow = 2 * torch.randn(1, 2, SIZE, SIZE, generator=draw)
+    made = Blend(keep, add) if change == "blend" else Bend(flow)
+    found = Perturbation(TARGET, Form.PATCH if change == "blend" else Form.WARP, made, 1.0)
+    pixels = torch.rand(5, 3, SIZE, SIZE, generator=draw)
+    mirrored = found.mirrored().perturb(pixels.flip(3)).flip(3)
+    torch.testing.assert_close(mirrored, found.perturb(pixels))
+    assert not torch.allclose(found.mirrored().perturb(pixels), found.perturb(pixels))

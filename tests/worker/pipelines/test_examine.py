@@ -1,6 +1,7 @@
 """Which perturbations a repair is told of: those that say what the backdoor does."""
 
 import math
+from dataclasses import replace
 
 import torch
 
@@ -41,6 +42,14 @@ def test_the_smallest_and_its_like_are_accused_and_ways_through_natural_features
 
 def test_what_is_evidence_by_itself_is_accused_however_much_smaller_another_form_is() -> None:
     assert accused(TARGET, patch=1.0, dense=4.9, warp=9.0) == [(TARGET, Form.PATCH), (TARGET, Form.DENSE)]
+
+
+def test_what_other_starts_found_is_accused_where_it_is_evidence() -> None:
+    """The smallest may lie in one corner, and the trigger in another."""
+    small, large = (Perturbation(TARGET, Form.PATCH, NOTHING, size) for size in (3.0, 8.0))
+    foreign = Perturbation(0, Form.PATCH, NOTHING, 3.0)
+    heard = replace(examined(TARGET, patch=1.0, dense=9.0, warp=9.0), others=(small, large, foreign))
+    assert heard.accused(EvidenceOptions())[1:] == (small,)
 
 
 def test_what_was_never_found_is_not_accused() -> None:

@@ -121,3 +121,27 @@ def test_warps_and_what_has_nothing_to_be_compared_with_do_not_follow() -> None:
     warps = [Perturbation(k, Form.WARP, flow, 1.0) for k in (0, TARGET)]
     assert list(followers([warps[1]], warps, LINE, CPU)) == []
     assert list(followers([patch()], [patch()], LINE, CPU)) == []
+
+
+def elsewhere() -> Perturbation:
+    """White in the other upper corner, where nobody looks but in a mirror."""
+    keep, add = torch.ones(1, 1, SIDE, SIDE), torch.zeros(1, 3, SIDE, SIDE)
+    keep[:, :, 2:4, -4:-2], add[:, :, 2:4, -4:-2] = 0, 1
+    return Perturbation(TARGET, Form.PATCH, Blend(keep, add), 4.0)
+
+
+def test_a_patch_of_the_other_side_succeeds_in_a_mirror() -> None:
+    model = classifier(White())
+    assert elsewhere().success(model, clean()).value == 0
+    assert elsewhere().mirrored().success(model, clean()).value == 1
+
+
+def test_the_patches_into_a_class_follow_together_in_all_their_places() -> None:
+    """The smallest lies where this model does not look; the other one is where it does."""
+    smallest, other = elsewhere(), patch(size=5.0)
+    (follower,) = followers([other, smallest], [smallest, patch(0, 20)], LINE, CPU)
+    start = mask_of(follower.perturbation())
+    assert start[:, :, 2:4, -4:-2].min() > 0.99
+    assert start[:, :, 2:4, 2:4].tolist() == [[[[pytest.approx(0.25, abs=1e-3)] * 2] * 2]]
+    (found,) = pursue(classifier(White()), clean(), [follower], PerturbationOptions(), seed=0)
+    assert found.success(classifier(White()), clean()).value == 1
