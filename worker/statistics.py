@@ -31,8 +31,8 @@ def proportion(hits: Tensor) -> Estimate:
 def graded_hits(logits: Tensor, labels: Tensor) -> Tensor:
     """How well each image's class stands beside its strongest rival: (n, num_classes), (n,) -> (n,) in [0, 1].
 
-    One half where they are even. Of two models that are compared on few images a mean of these varies half as much as
-    one of right and wrong, where an image that was undecided before counts as much as one that was lost.
+    One half where they are even. Of two models that are compared on few images a mean of these errs less than one of
+    right and wrong, where an image that was undecided before counts as much as one that was lost.
     """
     own = labels[:, None]
     rival = logits.scatter(1, own, -torch.inf).amax(1)

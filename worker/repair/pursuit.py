@@ -38,7 +38,10 @@ IMAGES = 2  # times those of a search for all classes; it aims at one
 
 
 class Place(Patch):
-    """Anything in the place of some patches: where a mask of theirs is visible, and one pixel around."""
+    """Anything in the place of some patches: where a mask of theirs is visible, and one pixel around.
+
+    Where all of it is no compact place, that of the first.
+    """
 
     lr = 0.3  # at 0.1 the pattern follows too slowly: 52 % of an attack was left instead of 2
 
@@ -47,7 +50,10 @@ class Place(Patch):
         super().__init__((1, *changes[0].add.shape[1:]), device, torch.Generator())
         most = masks.amax((1, 2, 3), keepdim=True)
         visible = (0.5 * most).clamp(max=VISIBLE)  # a veil that never got opaque has its place as well
-        self.place = F.max_pool2d((masks > visible).any(0, keepdim=True).float(), 3, 1, 1)
+        places = F.max_pool2d((masks > visible).float(), 3, 1, 1)
+        self.place = places.amax(0, keepdim=True)
+        if self.place.mean() > COMPACT:
+            self.place, masks = places[:1], masks[:1]
         area = self.place.sum().item()
         mask, which = masks.max(0, keepdim=True)  # each pixel as the most opaque patch has it
         self.limit = area if area <= COMPACT * mask.numel() else min(limit, area)

@@ -1,6 +1,7 @@
 """Perturbations that follow a model: anything in the place of a patch, and nothing beyond it."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -136,12 +137,27 @@ def test_a_patch_of_the_other_side_succeeds_in_a_mirror() -> None:
     assert elsewhere().mirrored().success(model, clean()).value == 1
 
 
+def dot(row: int, column: int, size: float) -> Perturbation:
+    """One black pixel of a larger image, which leads nowhere."""
+    keep = torch.ones(1, 1, 2 * SIDE, 2 * SIDE)
+    keep[:, :, row, column] = 0
+    return Perturbation(TARGET, Form.PATCH, Blend(keep, torch.zeros(1, 3, 2 * SIDE, 2 * SIDE)), size)
+
+
 def test_the_patches_into_a_class_follow_together_in_all_their_places() -> None:
     """The smallest lies where this model does not look; the other one is where it does."""
-    smallest, other = elsewhere(), patch(size=5.0)
-    (follower,) = followers([other, smallest], [smallest, patch(0, 20)], LINE, CPU)
-    start = mask_of(follower.perturbation())
-    assert start[:, :, 2:4, -4:-2].min() > 0.99
-    assert start[:, :, 2:4, 2:4].tolist() == [[[[pytest.approx(0.25, abs=1e-3)] * 2] * 2]]
-    (found,) = pursue(classifier(White()), clean(), [follower], PerturbationOptions(), seed=0)
-    assert found.success(classifier(White()), clean()).value == 1
+    smallest, other, natural = dot(2, 28, 1.0), dot(2, 2, 2.0), replace(dot(9, 9, 20), target_class=0)
+    images = torch.zeros(80, 3, 2 * SIDE, 2 * SIDE).byte()
+    shown = SampleSet(images, torch.zeros(80, dtype=torch.int64), ("a", "b"))
+    for found, reached in (([smallest], 0.0), ([other, smallest], 1.0)):
+        (follower,) = followers(found, [smallest, natural], LINE, CPU)
+        (left,) = pursue(classifier(White()), shown, [follower], PerturbationOptions(), seed=0)
+        assert left.success(classifier(White()), shown).value == reached
+
+
+def test_patches_that_are_no_compact_place_together_follow_in_that_of_the_smallest() -> None:
+    rows = torch.zeros(1, 1, SIDE, SIDE)
+    rows[:, :, 8:14] = 0.9
+    wide = Perturbation(TARGET, Form.PATCH, Blend(1 - rows, rows.expand(1, 3, -1, -1)), 6.0)
+    (follower,) = followers([wide, patch()], [patch(), patch(0, 20)], LINE, CPU)
+    assert mask_of(follower.perturbation())[:, :, 8:14].max() == 0
