@@ -137,16 +137,16 @@ def test_a_patch_of_the_other_side_succeeds_in_a_mirror() -> None:
     assert elsewhere().mirrored().success(model, clean()).value == 1
 
 
-def dot(row: int, column: int, size: float) -> Perturbation:
-    """One black pixel of a larger image, which leads nowhere."""
-    keep = torch.ones(1, 1, 2 * SIDE, 2 * SIDE)
-    keep[:, :, row, column] = 0
-    return Perturbation(TARGET, Form.PATCH, Blend(keep, torch.zeros(1, 3, 2 * SIDE, 2 * SIDE)), size)
+def veil(row: int, column: int, size: float) -> Perturbation:
+    """Four grey pixels of a larger image, which lead nowhere."""
+    mask = torch.zeros(1, 1, 2 * SIDE, 2 * SIDE)
+    mask[:, :, row : row + 2, column : column + 2] = 0.25
+    return Perturbation(TARGET, Form.PATCH, Blend(1 - mask, 0.5 * mask.expand(1, 3, -1, -1)), size)
 
 
 def test_the_patches_into_a_class_follow_together_in_all_their_places() -> None:
     """The smallest lies where this model does not look; the other one is where it does."""
-    smallest, other, natural = dot(2, 28, 1.0), dot(2, 2, 2.0), replace(dot(9, 9, 20), target_class=0)
+    smallest, other, natural = veil(2, 28, 1.0), veil(2, 2, 2.0), replace(veil(9, 9, 20.0), target_class=0)
     images = torch.zeros(80, 3, 2 * SIDE, 2 * SIDE).byte()
     shown = SampleSet(images, torch.zeros(80, dtype=torch.int64), ("a", "b"))
     for found, reached in (([smallest], 0.0), ([other, smallest], 1.0)):
