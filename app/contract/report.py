@@ -45,7 +45,7 @@ class BeforeAfter(Frozen):
 class PairedChange(Frozen):
     """Mean change of accuracy on the same images, with a 95 % interval.
 
-    An image counts whole, or in shares where it was measured in several views.
+    An image counts whole, or in shares where it was graded, or measured in several views.
     """
 
     value: float
@@ -152,7 +152,7 @@ class LayerMasks(Frozen):
 
 
 class Candidate(Frozen):
-    """One operating point on the selecting split, every image of it measured in several views."""
+    """One operating point on the selecting split, every image of it graded by its margin, in several views."""
 
     rung: Literal["prune", "relearn"] = Field(
         "prune", description="relearn: after pruning, the other weights were relearned"

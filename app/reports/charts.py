@@ -114,7 +114,7 @@ def tradeoff(
         (across(o.pruned), up(o.low)) for o in reversed(walked)
     ]
     parts = [
-        label(0, 7, "accuracy on the selecting split, with 95 % interval", "panel"),
+        label(0, 7, "graded accuracy on the selecting split, with 95 % interval", "panel"),
         rungs(up, round_ticks(up.low, 1.0, 6), (_LEFT, right), lambda tick: f"{100 * tick:.0f} %"),
         *_counting(across, bottom, right),
         polygon(band, "band"),
