@@ -133,13 +133,17 @@ def _climb(
 ) -> int | None:
     """The second rung: the first relearned candidate that passes quietly, else the quietest that passes.
 
-    All that were considered join `walked`. What was found on one round joins the next.
+    Those that went the whole way come before all others, which leave more asleep: of a blended net 79 to 86 % came back
+    where it was 13 to 17. All that were considered join `walked`. What was found on one round joins the next.
     """
     if rungs.relearn is None:
         return None
 
     def followed(index: int) -> float:
         return walked[index].candidate.pursued or 0.0
+
+    def merit(index: int) -> tuple[bool, float]:
+        return walked[index].candidate.share != 1, followed(index)
 
     nothing, *pruned = bases
     rounds = [(nothing, manner) for manner in ROUNDS] + [(filters, LAST) for filters in pruned]
@@ -148,6 +152,8 @@ def _climb(
         if passed and manner == LAST:
             break
         for module, share in rungs.relearn(filters, manner):
+            if passed and share != 1:
+                break
             walked.append(gate.consider(filters, module, share))
             if walked[-1].candidate.within_budget:
                 index = len(walked) - 1
@@ -156,7 +162,7 @@ def _climb(
                 break  # less of it costs less, and leaves more
         if passed and followed(passed[-1]) <= rungs.quiet:
             break
-    return min(passed, key=followed, default=None)
+    return min(passed, key=merit, default=None)
 
 
 def _bases(walked: list[Considered], affordable: list[int]) -> tuple[tuple[Filter, ...], ...]:

@@ -146,6 +146,30 @@ def test_the_quietest_repair_is_taken(followed: tuple[float, float], tried: int,
     assert point.repair.relearned is made[chosen]
 
 
+def test_part_of_the_way_is_not_taken_for_being_quieter_than_the_whole() -> None:
+    """The second round costs too much as a whole; half of it would pass, and be quieter."""
+    suspect, select = four_classes()
+    made: list[nn.Module] = []
+
+    def relearn(_: tuple[Filter, ...], manner: Round) -> Iterator[tuple[nn.Module, float]]:
+        for share in (1.0, 0.5):
+            made.append(Rows())
+            if manner == "followers" and share == 1:
+                made[-1].weight.data[0] = -1
+            yield made[-1], share
+
+    def left(module: nn.Module) -> Remaining:
+        if not any(one is module for one in made):
+            return Remaining(0.9)
+        return Remaining(0.0, 0.2 if module is made[0] else 0.0, gone=True)
+
+    budget = PruneOptions(accuracy_budget=0.2, class_budget=1.0, threshold_step=0.1)
+    point = choose(suspect, MASKS, select, budget, Rungs(left, relearn, quiet=0.1))
+    assert point.repair is not None
+    assert point.repair.relearned is made[0]
+    assert len(made) == 3, "half of the second was not looked at"
+
+
 def test_less_is_taken_of_a_relearned_model_that_costs_too_much() -> None:
     suspect, select = four_classes()
 
