@@ -76,10 +76,11 @@ def worst_class(
 ) -> ClassChange:
     """The class that lost most beside what it may lose; classes without images do not count.
 
-    A class may lose `budget`, or one of its images where that is more: of three images nothing finer can be told.
+    A class may lose `budget` and one of its images besides: the worst of many that have fifteen each has lost that much
+    by chance alone, and of three images nothing finer can be told.
     """
     counts = torch.bincount(labels, minlength=num_classes)
     total = torch.bincount(labels, weights=after.double() - before.double(), minlength=num_classes)
-    change, allowed = total / counts.clamp(min=1), (1 / counts.clamp(min=1)).clamp(min=budget)
+    change, allowed = total / counts.clamp(min=1), budget + 1 / counts.clamp(min=1).double()
     worst = int(torch.where(counts > 0, change + allowed, torch.inf).argmin())
     return ClassChange(worst, float(change[worst]), float(allowed[worst]))

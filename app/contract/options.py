@@ -85,7 +85,7 @@ class PruneOptions(Frozen):
         0.02, ge=0, le=0.5, description="clean accuracy that a repair may cost, absolute"
     )
     class_budget: float = Field(
-        0.2, ge=0, le=1, description="accuracy that the worst class may lose, absolute"
+        0.2, ge=0, le=1, description="accuracy that the worst class may lose, absolute, and one image besides"
     )
     max_threshold: float = Field(0.9, gt=0, le=1)  # official sweep
     threshold_step: float | None = Field(

@@ -166,9 +166,7 @@ class Candidate(Frozen):
     change: PairedChange
     worst_class: int
     worst_class_change: float
-    worst_class_allowed: float = Field(
-        0.2, description="what it may lose: the budget, or one image where it has few"
-    )
+    worst_class_allowed: float = Field(0.2, description="what it may lose: the budget and one image")
     within_budget: bool
     perturbation_success: float | None = Field(
         None, description="of the suspect's own perturbations, on the selecting split; None: not measured"

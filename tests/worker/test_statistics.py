@@ -47,17 +47,24 @@ def test_a_graded_hit_of_known_cases() -> None:
 
 def test_worst_class_ignores_classes_without_images() -> None:
     before, after = torch.tensor([True, True, True]), torch.tensor([True, False, True])
-    assert worst_class(before, after, torch.tensor([0, 2, 2]), 5, 0.2) == ClassChange(2, -0.5, 0.5)
+    assert worst_class(before, after, torch.tensor([0, 2, 2]), 5, 0.2) == ClassChange(
+        2, -0.5, pytest.approx(0.7)
+    )
 
 
-def test_a_class_may_lose_one_of_few_images_but_not_two() -> None:
-    """Ten images of one class and three of another; a fifth is allowed, or one image."""
+def test_a_class_may_lose_one_of_few_images_but_not_two_and_three_of_ten_but_not_four() -> None:
+    """Ten images of one class and three of another; a fifth is allowed, and one image."""
     labels = torch.tensor([0] * 10 + [1] * 3)
     before, after = torch.ones(13), torch.ones(13)
     after[10] = 0
     few = worst_class(before, after, labels, 2, 0.2)
-    assert (few.index, few.change, few.allowed) == pytest.approx((1, -1 / 3, 1 / 3))
-    after[:3] = 0
+    assert (few.index, few.change, few.allowed) == pytest.approx((1, -1 / 3, 0.2 + 1 / 3))
+    assert few.change > -few.allowed
+    after[11] = 0
+    two = worst_class(before, after, labels, 2, 0.2)
+    assert two.change < -two.allowed
+    after[10:12] = 1
+    after[:4] = 0
     assert worst_class(before, after, labels, 2, 0.2) == ClassChange(
-        0, pytest.approx(-0.3), pytest.approx(0.2)
+        0, pytest.approx(-0.4), pytest.approx(0.3)
     )
