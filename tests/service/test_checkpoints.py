@@ -32,7 +32,7 @@ def test_a_second_attempt_does_not_unlearn_again(own_server: Server) -> None:
         os.kill(child, signal.SIGKILL)
         job = own_server.ended(client, killed)
         assert (job["state"], job["attempt"]) == ("succeeded", 2), job["problem"]
-        assert {output["kind"] for output in job["outputs"]} == {"repaired_model", "report", "changes"}
+        assert {output["kind"] for output in job["outputs"]} >= {"repaired_model", "report", "changes"}
         whole = client.post(f"/v1/jobs/{killed}:rerun").json()["id"]
         assert own_server.ended(client, whole)["attempt"] == 1
         assert facts(client, killed) == facts(client, whole)
