@@ -62,14 +62,14 @@ class Examined:
             return size < options.relative_size or size <= ALIKE * self.sizes[p.target_class]
 
         targets = self.verdict.target_classes
-        smallest = [
+        named = [
             p for p in self.perturbations if p.target_class in targets and math.isfinite(p.size) and says(p)
         ]
         line, heard = options.relative_size, set(targets) - self._recalled
         others = [
             p for p in self.others if p.target_class in heard and relative_size(p, self.perturbations) < line
         ]
-        return (*smallest, *others)
+        return (*named, *others)
 
     def followers(self, options: EvidenceOptions, placement: Placement) -> tuple[Follower, ...]:
         """Searches that go on from the perturbations that accuse."""
@@ -245,14 +245,14 @@ def _others(
 
     Who mirrors the images that he trains on plants his trigger on both sides, and a search finds one of the two.
     """
-    smallest = [p for p in best if p.target_class in verdict.target_classes and math.isfinite(p.size)]
-    known = {id(p.change) for p in smallest}
+    accused = [p for p in best if p.target_class in verdict.target_classes and math.isfinite(p.size)]
+    known = {id(p.change) for p in accused}
     starts = [p for p in closer if math.isfinite(p.size) and id(p.change) not in known]
 
     def obeyed(mirrored: Perturbation, found: Perturbation) -> bool:
         return mirrored.success(suspect, fit).value >= MIRRORED * found.success(suspect, fit).value
 
-    pairs = [(p.mirrored(), p) for p in (*smallest, *starts)] if fit.mirrors else []
+    pairs = [(p.mirrored(), p) for p in (*accused, *starts)] if fit.mirrors else []
     return (*starts, *(mirrored for mirrored, found in pairs if obeyed(mirrored, found)))
 
 

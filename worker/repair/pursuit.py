@@ -120,12 +120,13 @@ def followers(
 
     `line`: the relative size below which a perturbation is evidence. Beyond it are ways through natural features.
     """
-    evidence: dict[tuple[int, Form], list[Blend]] = {}
+    evidence: dict[tuple[int, Form], list[Perturbation]] = {}
     for one in sorted(found, key=lambda p: p.size):
-        if isinstance(one.change, Blend) and relative_size(one, among) < line:
-            evidence.setdefault((one.target_class, one.form), []).append(one.change)
-    for (k, form), changes in evidence.items():
-        typical = typical_size(Perturbation(k, form, changes[0], 0.0), among)
+        if relative_size(one, among) < line:
+            evidence.setdefault((one.target_class, one.form), []).append(one)
+    for (k, form), alike in evidence.items():
+        typical = typical_size(alike[0], among)
+        changes = [one.change for one in alike if isinstance(one.change, Blend)]
         if form is Form.PATCH:
             yield Follower(k, form, Place(changes, typical, device))
         elif form is Form.DENSE:
