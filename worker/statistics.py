@@ -32,11 +32,12 @@ def graded_hits(logits: Tensor, labels: Tensor) -> Tensor:
     """How well each image's class stands beside its strongest rival: (n, num_classes), (n,) -> (n,) in [0, 1].
 
     One half where they are even. Of two models that are compared on few images a mean of these errs less than one of
-    right and wrong, where an image that was undecided before counts as much as one that was lost.
+    right and wrong, where an image that was undecided before counts as much as one that was lost. Where a model says
+    nothing (NaN), nothing is right.
     """
     own = labels[:, None]
     rival = logits.scatter(1, own, -torch.inf).amax(1)
-    return torch.sigmoid((logits.gather(1, own).squeeze(1) - rival).double() / SOFTNESS)
+    return torch.sigmoid((logits.gather(1, own).squeeze(1) - rival).double() / SOFTNESS).nan_to_num(0.0)
 
 
 def paired_change(before: Tensor, after: Tensor) -> PairedChange:

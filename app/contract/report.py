@@ -52,8 +52,12 @@ class PairedChange(Frozen):
     low: float
     high: float
     n: int = Field(ge=0)
-    lost: int = Field(ge=0, description="images that the original gets right, or in more views")
-    gained: int = Field(ge=0, description="images that the repaired model gets right, or in more views")
+    lost: int = Field(
+        ge=0, description="images that the original gets right, or in more views, or more clearly"
+    )
+    gained: int = Field(
+        ge=0, description="images that the repaired model gets right, or in more views, or more clearly"
+    )
 
 
 class ClassAccuracy(Frozen):

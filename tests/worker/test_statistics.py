@@ -45,6 +45,11 @@ def test_a_graded_hit_of_known_cases() -> None:
     assert graded_hits(torch.zeros(2, 1), torch.zeros(2, dtype=torch.int64)).tolist() == [1, 1]
 
 
+def test_what_a_model_cannot_say_is_not_right() -> None:
+    logits = torch.tensor([[torch.nan, 0.0], [torch.inf, torch.inf], [torch.inf, 0.0]])
+    assert graded_hits(logits, torch.zeros(3, dtype=torch.int64)).tolist() == [0, 0, 1]
+
+
 def test_worst_class_ignores_classes_without_images() -> None:
     before, after = torch.tensor([True, True, True]), torch.tensor([True, False, True])
     assert worst_class(before, after, torch.tensor([0, 2, 2]), 5, 0.2) == ClassChange(
