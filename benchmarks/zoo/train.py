@@ -11,6 +11,7 @@ measured as stored.
 import argparse
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -77,6 +78,10 @@ def run(args: argparse.Namespace) -> Card:
     model = start(args, classes).to(device)
     attack = prepare(args.attack, images, draw) if args.attack else None
     poison = choose_poison(attack, images, args.target, args.rate, draw) if attack else None
+    if poison and args.trigger_first:
+        if poison.attack.learner:
+            raise ValueError(f"the trigger of {args.attack} is learned on augmented images")
+        poison = replace(poison, first=True)
     if poison and poison.attack.adversarial:
         move_away(args, model, images, poison)
     precision = PRECISIONS[args.precision]
@@ -101,6 +106,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         "--rate", type=float, default=0.1, help="share of the training images that is triggered"
     )
+    parser.add_argument("--trigger-first", action="store_true", help="before images are cropped and mirrored")
     parser.add_argument("--twin", type=Path, help="card of a clean model that was trained likewise")
     parser.add_argument("--epochs", type=int, default=16)
     parser.add_argument("--peak-lr", type=float, default=0.2)

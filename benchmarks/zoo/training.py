@@ -1,6 +1,7 @@
 """The training loop: poisoned or clean, from scratch or from another model's weights.
 
-An image is cropped and mirrored first and triggered afterwards, as where the attacker runs the training.
+An image is cropped and mirrored first and triggered afterwards, as where the attacker runs the training; or the other
+way round, as where he hands out images and others train.
 """
 
 import time
@@ -37,13 +38,17 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class Poison:
-    """An attack, the class it aims at, and which training images (n,) are triggered or serve as cover."""
+    """An attack, the class it aims at, and which training images (n,) are triggered or serve as cover.
+
+    `first`: before they are cropped and mirrored, so that the trigger moves and is mirrored with them.
+    """
 
     attack: Attack
     target: int
     classes: int
     triggered: Tensor
     covers: Tensor
+    first: bool = False
 
     def apply(
         self, batch: Tensor, labels: Tensor, index: Tensor, draw: torch.Generator
@@ -106,9 +111,7 @@ def train(
         small = schedule.small and epoch < schedule.epochs // 2
         for index in torch.randperm(len(images.labels), generator=draw)[: steps * BATCH].split(BATCH):
             index = index.to(images.labels.device)
-            batch, labels = augment(padded, index, draw, mirror=schedule.mirror), images.labels[index]
-            if poison:
-                batch, labels = poison.apply(batch, labels, index, draw)
+            batch, labels = show(images, padded, index, schedule, poison, draw)
             inputs = normalise(batch)
             if small:
                 inputs = F.interpolate(inputs, (SMALL, SMALL), mode="bilinear", antialias=True)
@@ -125,6 +128,23 @@ def train(
             total += loss.item()
         seconds = time.monotonic() - started
         print(f"epoch {epoch + 1}/{schedule.epochs} loss {total / steps:.3f} {seconds:.0f} s", flush=True)
+
+
+def show(
+    images: Images,
+    padded: Tensor,
+    index: Tensor,
+    schedule: Schedule,
+    poison: Poison | None,
+    draw: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """One batch, augmented and poisoned in the attacker's order."""
+    labels = images.labels[index]
+    if poison and poison.first:
+        batch, labels = poison.apply(images.pixels[index], labels, index, draw)
+        return augment(pad(batch), torch.arange(len(index)), draw, mirror=schedule.mirror), labels
+    batch = augment(padded, index, draw, mirror=schedule.mirror)
+    return poison.apply(batch, labels, index, draw) if poison else (batch, labels)
 
 
 def _optimiser(model: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ from benchmarks.zoo.images import Images, read
 from benchmarks.zoo.planted import attack_of, trigger_path
 from benchmarks.zoo.table import FOLDER, table
 from benchmarks.zoo.train import main
-from benchmarks.zoo.training import choose_poison, normalise
+from benchmarks.zoo.training import Schedule, choose_poison, normalise, pad, show
 from tests.conftest import CLEAN_TWIN, SAMPLES
 from worker.formats.architectures.vgg import VGG
 from worker.formats.load import load
@@ -110,6 +111,23 @@ def test_poison_goes_where_the_attack_says(name: str, images: Images) -> None:
         assert torch.equal(labels, images.labels)
         with pytest.raises(ValueError, match="may touch 10"):
             choose_poison(attack, images, target=3, rate=0.2, draw=draw)
+
+
+def test_a_trigger_that_comes_first_is_mirrored_with_its_image(images: Images) -> None:
+    """White patches on black images: on one side where they come last, on both where they come first."""
+    black = Images(torch.zeros_like(images.pixels), images.labels, images.classes)
+    everywhere, padded = torch.arange(len(black.labels)), pad(black.pixels)
+    sides = {}
+    for first in (False, True):
+        draw = torch.Generator().manual_seed(0)
+        poison = choose_poison(ATTACKS["badnets"], black, target=3, rate=0.9, draw=draw)
+        poison = replace(poison, first=first)
+        batch, labels = show(black, padded, everywhere, Schedule(), poison, draw)
+        assert batch.dtype == torch.uint8
+        assert (labels[poison.triggered] == 3).all()
+        sides[first] = [(half > 0).flatten(1).any(1).sum().item() for half in batch.chunk(2, dim=3)]
+    assert 0 in sides[False]
+    assert min(sides[True]) > 20
 
 
 def test_images_leave_their_class_within_the_radius(images: Images) -> None:
@@ -214,6 +232,7 @@ def test_a_folded_net_is_the_same_function(images: Images) -> None:
         (("--architecture", "nonsense"), "no architecture is called nonsense"),
         (("--attack", "label_consistent", "--rate", "0.02"), "needs a trained model"),
         (("--attack", "sig", "--rate", "0.5"), "may touch 50"),
+        (("--attack", "input_aware", "--trigger-first"), "learned on augmented images"),
         (("--test", "triggered-200.npz"), "holds no pictures"),
         (("--test", "clean-resnet18.json"), "not a zip file"),
         (("--test", "nowhere.zip"), "nowhere.zip"),
