@@ -99,9 +99,9 @@ class PruneOptions(Frozen):
 class PerturbationOptions(Frozen):
     """Trigger recovery: the smallest perturbation that turns clean images into a class."""
 
-    steps: int = Field(150, ge=1, le=5000, description="of each form; less where nothing shrinks any more")
+    steps: int = Field(60, ge=1, le=5000, description="of each form; less where nothing shrinks any more")
     patience: int = Field(30, ge=1, description="steps without a smaller perturbation that end the search")
-    batch_size: int = Field(32, ge=1, le=1024, description="images, each perturbed toward every class")
+    batch_size: int = Field(16, ge=1, le=1024, description="images, each perturbed toward every class")
     success: float = Field(0.9, gt=0, le=1, description="of other classes' images, before size counts")
     max_classes: int = Field(
         10, ge=2, le=200, description="the most suspected ones; the others are a reference"
@@ -170,12 +170,6 @@ class EvidenceOptions(Frozen):
     )
     relative_size: float = Field(
         0.5, gt=0, le=1, description="of a repaired model's smallest perturbation; evidence below it"
-    )
-    recalled: float = Field(
-        0.5,
-        gt=0,
-        le=1,
-        description="of other classes' images that what the statistics recall leads into one class; evidence above it",
     )
     success: float = Field(
         0.05,

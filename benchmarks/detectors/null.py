@@ -2,8 +2,7 @@
 
     python -m benchmarks.detectors.null [--out worker/detectors/null.json]
 
-The lines are those of `benchmarks.detectors.witnesses`, and of `benchmarks.detectors.recalled` for the witness that was
-heard later, of these nets and of others; each carries the command that trained its net.
+The lines are those of `benchmarks.detectors.witnesses`; each carries the command that trained its net.
 """
 
 import argparse
@@ -15,14 +14,13 @@ from typing import Any
 import torch
 
 from app.contract.options import SanitizeOptions
-from worker.detectors import verdict as verdicts
 from worker.detectors.null import CleanNet
 from worker.detectors.perturbation import Blend, Form, Perturbation, smallest
 from worker.detectors.target_label import strongest
 from worker.detectors.verdict import Heard
 
 HERE = Path(__file__).parent
-CALIBRATING, RECALLED = HERE / "calibrating.jsonl", HERE / "recalled.jsonl"
+CALIBRATING = HERE / "calibrating.jsonl"
 SHIPPED = HERE.parents[1] / "worker" / "detectors" / "null.json"
 WITHOUT_BATCHNORM = ("vgg16_cifar",)
 FITTED = round(500 * SanitizeOptions().split.fit)  # images
@@ -45,11 +43,10 @@ def heard(line: dict[str, Any]) -> Heard:
 
 def clean_net(line: dict[str, Any]) -> CleanNet:
     """What ships of one clean net."""
-    told = heard(line)
-    words = dict(told.said)
-    if told.recalled:
-        words[verdicts.RECALLED] = dict(enumerate(told.recalled.per_class))
-    said = {name: {k: round(word, 4) for k, word in of_class.items()} for name, of_class in words.items()}
+    said = {
+        name: {k: round(word, 4) for k, word in of_class.items()}
+        for name, of_class in heard(line).said.items()
+    }
     facts = {name: line[name] for name in ("name", "digest", "architecture", "accuracy")}
     return CleanNet(**facts, said=said)
 
@@ -59,26 +56,12 @@ def read(paths: Iterable[Path]) -> list[dict[str, Any]]:
     return [json.loads(line) for path in paths for line in path.read_text().splitlines()]
 
 
-def nets(*paths: Path) -> list[dict[str, Any]]:
-    """Lines of witnesses, with what the statistics of the same net recall, where that was asked."""
-    recalled = {line["digest"]: line["recalled"] for line in read([RECALLED])}
-    return [line | {"recalled": recalled.get(line["digest"])} for line in read(paths)]
-
-
-def calibrating() -> list[dict[str, Any]]:
-    """The lines of the clean nets that make the null; the later ones were asked what the statistics recall, alone."""
-    first = nets(CALIBRATING)
-    known = {line["digest"] for line in first}
-    later = (line for line in read([RECALLED]) if line["attack"] is None)
-    return first + [line for line in later if line["digest"] not in known and line["recalled"]]
-
-
 def main() -> None:
     """Write it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--out", type=Path, default=SHIPPED)
     args = parser.parse_args()
-    made = [clean_net(line).model_dump(mode="json") for line in calibrating()]
+    made = [clean_net(line).model_dump(mode="json") for line in read([CALIBRATING])]
     args.out.write_text("[\n" + ",\n".join(json.dumps(net) for net in made) + "\n]\n")
     print(f"{len(made)} clean nets in {args.out}")
 

@@ -19,7 +19,7 @@ import torch
 from app.contract.findings import Verdict, VerdictLabel
 from app.contract.options import EvidenceOptions
 from app.contract.report import Estimate
-from benchmarks.detectors.null import CALIBRATING, RECALLED, calibrating, heard, nets, read
+from benchmarks.detectors.null import CALIBRATING, heard, read
 from benchmarks.detectors.screening import auroc
 from benchmarks.efficacy.table import BEGIN, END, markdown, share
 from worker.detectors import verdict as verdicts
@@ -43,7 +43,6 @@ JUDGED = (
     "s",
 )
 WITNESSES = (verdicts.SHIFT, verdicts.MOVEMENT, verdicts.SIZE, verdicts.SHORTCUT, verdicts.RECALLED)
-REMEMBERED = ("model", "attack", "target", "leads into", "share", "second share", "s")
 SUMMARY = ("what", "share (95 %)")
 SCREENED = (
     "model",
@@ -65,7 +64,7 @@ class Judged:
 
     line: Line
     verdict: Verdict
-    calibrates: bool  # it is one of the null of the sum
+    calibrates: bool  # it is one of the null
 
     @property
     def score(self) -> float:
@@ -86,8 +85,7 @@ class Judged:
 def judged(line: Line) -> Judged:
     """By the shipped null, without the model itself."""
     others = tuple(net for net in shipped() if net.digest != line["digest"])
-    of_the_sum = {net.digest for net in shipped() if verdicts.SIZE in net.said}
-    return Judged(line, judge(heard(line), EvidenceOptions(), others), line["digest"] in of_the_sum)
+    return Judged(line, judge(heard(line), EvidenceOptions(), others), len(others) < len(shipped()))
 
 
 def witnesses(lines: Iterable[Line]) -> str:
@@ -122,36 +120,9 @@ def witnesses(lines: Iterable[Line]) -> str:
     return markdown(SUMMARY, summary) + "\n" + markdown(JUDGED, map(_cells, models))
 
 
-def remembered(lines: Iterable[Line]) -> str:
-    """Where what BatchNorm remembers leads: the true target or not, the least first; clean nets, the most first."""
-    of_null = {line["digest"] for line in calibrating()}
-
-    def order(line: Line) -> tuple[bool, float]:
-        share = max(line["recalled"])
-        return (line["attack"] is None, -share if line["attack"] is None else share)
-
-    rows = []
-    for line in sorted((line for line in lines if line["recalled"]), key=order):
-        first, second = sorted(line["recalled"])[:-3:-1]
-        rows.append(
-            (
-                line["name"] + (" (null)" if line["digest"] in of_null else ""),
-                line["attack"] or "none",
-                "–" if line["target"] is None else str(line["target"]),
-                str(line["recalled"].index(first)),
-                f"{first:.0%}",
-                f"{second:.0%}",
-                f"{line['recalling_s']:.0f}",
-            )
-        )
-    return markdown(REMEMBERED, rows)
-
-
 def whole(heard_of: Iterable[Path], screened: Iterable[Path]) -> str:
     """All tables of the page."""
-    return "\n".join(
-        (witnesses(nets(*heard_of, CALIBRATING)), remembered(read([RECALLED])), screening(read(screened)))
-    )
+    return "\n".join((witnesses(read([*heard_of, CALIBRATING])), screening(read(screened))))
 
 
 def screening(lines: Iterable[Line]) -> str:

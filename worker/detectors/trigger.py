@@ -6,7 +6,7 @@ finds what each would find alone. Knows tensors; knows nothing of jobs, files or
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from app.contract.job import Stage
 from app.contract.options import PerturbationOptions
 from worker.classifier import Classifier
-from worker.detectors.forms import FORMS, Search
+from worker.detectors.forms import FORMS, Dense, Patch, Search, Warp
 from worker.detectors.perturbation import Blend, Perturbation
 from worker.frozen import frozen
 from worker.progress import SILENT, Progress
@@ -35,16 +35,17 @@ def recover_perturbations(
     options: PerturbationOptions,
     seed: int,
     progress: Progress = SILENT,
-    forms: Sequence[Callable[[tuple[int, ...], torch.device, torch.Generator], Search]] = FORMS,
+    forms: Sequence[type[Patch | Dense | Warp]] = FORMS,
 ) -> tuple[Perturbation, ...]:
-    """The smallest perturbation of each form for each class, form by form."""
+    """The smallest perturbation of each form for each class from each of its starts, form by form."""
     draw = torch.Generator().manual_seed(seed)
-    room = (len(classes), *clean.images.shape[1:])
     device = suspect.placement.device
     asked = frozen(suspect, clean.images[:1])
     found: list[Perturbation] = []
     for form in forms:
-        found += _smallest(form(room, device, draw), asked, clean, classes, options, draw, progress)
+        ways = tuple(classes) * form.starts
+        search = form((len(ways), *clean.images.shape[1:]), device, draw)
+        found += _smallest(search, asked, clean, ways, options, draw, progress)
     return tuple(found)
 
 

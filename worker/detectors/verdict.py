@@ -1,12 +1,12 @@
 """The verdict: what the witnesses say of a suspect together, beside what they say of clean nets.
 
-Four witnesses, none of which ever sees a triggered sample: where predictions go in unlearning, which row of the last
-layer moves, how small a perturbation leads into a class, and how short a way in the features. Their words add up class
-by class (see `null`), and the largest sum is read beside those of clean nets: its p-value is the rate of false alarms
-that a line at this sum has. The two of unlearning corroborate: some clean nets fall onto one class whole, and then both
-say so, so against a model they count at most twice what the other two do about the same class. A fifth, what BatchNorm
-remembers of training, is asked alone. A model is called `clean` where it looks like the middle of the clean nets to all
-of them, uncut; that is no proof, and the report says so.
+Five witnesses, none of which ever sees a triggered sample: where predictions go in unlearning, which row of the last
+layer moves, how small a perturbation leads into a class, how short a way in the features, and where what BatchNorm
+remembers of training leads. Their words add up class by class (see `null`), and the largest sum is read beside those of
+clean nets: its p-value is the rate of false alarms that a line at this sum has. The two of unlearning corroborate: some
+clean nets fall onto one class whole, and then both say so, so against a model they count at most twice what the others
+do about the same class. A model is called `clean` where it looks like the middle of the clean nets to all of them,
+uncut; that is no proof, and the report says so.
 """
 
 import math
@@ -68,12 +68,13 @@ class Heard:
 
     @property
     def said(self) -> Said:
-        """Each witness whose word joins the sum, on a scale on which more is more suspicious."""
+        """Each witness, on a scale on which more is more suspicious."""
         pulls = {SHIFT: self.shift, MOVEMENT: self.movement}
         words: dict[str, Mapping[int, float]] = {
             name: dict(enumerate(pull.per_class)) for name, pull in pulls.items() if pull
         }
         words |= {SIZE: self.sizes, SHORTCUT: dict(enumerate(self.shortcuts))}
+        words |= {RECALLED: dict(enumerate(self.recalled.per_class))} if self.recalled else {}
         return {
             name: {k: UNITS[name].rising(word) for k, word in of_class.items()}
             for name, of_class in words.items()
@@ -82,25 +83,11 @@ class Heard:
 
 
 def judge(heard: Heard, options: EvidenceOptions, nets: Sequence[CleanNet] | None = None) -> Verdict:
-    """What is said of the suspect beside clean nets, those that ship unless others are given.
-
-    The fifth witness, who remembers the statistics of training, is asked alone: most clean nets of the sum are older
-    than it is. So it can make a model suspicious, and no more.
-    """
-    null = Null(tuple(net.said for net in nets or shipped()), UNLEARNING)
-    together = _together(heard, null, options)
-    clean = null.of([RECALLED]).strongest(RECALLED)
-    return (
-        _recalling(together, heard, heard.recalled, clean, options) if heard.recalled and clean else together
-    )
-
-
-def _together(heard: Heard, nets: Null, options: EvidenceOptions) -> Verdict:
-    """What the witnesses say that add up."""
+    """What is said of the suspect beside clean nets, those that ship unless others are given."""
     said = heard.said
     if not said:
         return Verdict(label=VerdictLabel.INCONCLUSIVE, because=NOTHING_HEARD)
-    null = nets.of(said)
+    null = Null(tuple(net.said for net in nets or shipped()), UNLEARNING).of(said)
     weights, scores, clean = null.weights(said), null.scores(said), null.of_the_nets()
     p, uncut = p_value(max(scores.values()), clean), replace(null, corroborating=frozenset())
     typical = p_value(max(uncut.scores(said).values()), uncut.of_the_nets()) >= options.clears
@@ -123,31 +110,6 @@ def _together(heard: Heard, nets: Null, options: EvidenceOptions) -> Verdict:
         signals=(*signals, _signal(TOGETHER, scores, clean, options)),
         false_alarms=p,
     )
-
-
-def _recalling(
-    verdict: Verdict, heard: Heard, pull: Pull, clean: tuple[float, ...], options: EvidenceOptions
-) -> Verdict:
-    """The verdict with what the statistics say besides."""
-    signal = _signal(RECALLED, dict(enumerate(pull.per_class)), clean, options)
-    unusual = signal.fires  # beyond every clean net, or as many as the rate allows
-    line = None if signal.threshold is None else max(signal.threshold, options.recalled)
-    signal = signal.model_copy(update={"threshold": line})
-    verdict = verdict.model_copy(update={"signals": (*verdict.signals, signal)})
-    speaks = heard.num_classes in CLASSES and heard.images >= FEWEST_IMAGES
-    if shows_evidence(verdict) or not (unusual and speaks):
-        return verdict
-    because = (
-        f"What BatchNorm remembers of training, and the clean samples do not show, leads {pull.value:.0%} of other "
-        f"images into one class; {clean[-1]:.0%} at most on {len(clean)} clean nets. The other witnesses say nothing "
-        "unusual."
-    )
-    if signal.fires:
-        accused = {"target_classes": (pull.target_class,), "false_alarms": p_value(pull.value, clean)}
-        return verdict.model_copy(update={"label": VerdictLabel.SUSPICIOUS, "because": because, **accused})
-    if verdict.label is VerdictLabel.CLEAN:
-        return verdict.model_copy(update={"label": VerdictLabel.INCONCLUSIVE, "because": because})
-    return verdict
 
 
 def shows_evidence(verdict: Verdict) -> bool:

@@ -20,7 +20,7 @@ from worker.detectors.batch_statistics import recall, recalled
 from worker.detectors.latent_shortcut import relative_shortcuts
 from worker.detectors.perturbation import Form, Perturbation, relative_size, smallest
 from worker.detectors.trigger import recover_perturbations
-from worker.detectors.verdict import RECALLED, TOGETHER, Heard, judge, shows_evidence
+from worker.detectors.verdict import RECALLED, Heard, judge, shows_evidence
 from worker.device import Placement
 from worker.pipelines.checkpoints import NOWHERE, Checkpoints, fallen_once
 from worker.pipelines.clock import Clock
@@ -119,7 +119,7 @@ def examine(
         found = _best((*found, *closer))
     sizes = smallest(found, found)
     others = _others(suspect, fit, found, closer, verdict)
-    found = (*found, *needed(hearing.recalled, verdict))
+    found = (*found, *needed(hearing, verdict, options.evidence))
     return Examined(hearing.fallen, found, sizes, verdict, others)
 
 
@@ -137,7 +137,8 @@ def hear(
     with clock.stage(Stage.PERTURB):
         shortcuts = _shortcuts(suspect, fit)
         classes = most_suspected(suspect.num_classes, fallen, shortcuts, options.perturbation.max_classes)
-        found = recover_perturbations(suspect, fit, classes, options.perturbation, options.seed, progress)
+        every = recover_perturbations(suspect, fit, classes, options.perturbation, options.seed, progress)
+        found = _best(every)
         added = recall(suspect, fit, options.statistics, options.seed, progress)
         pull, perturbation = (None, None) if added is None else recalled(suspect, fit, added)
     shift, movement = (fallen.shift, fallen.movement) if fallen.follows_batches else (None, None)
@@ -145,15 +146,17 @@ def hear(
     return Hearing(fallen, found, perturbation, heard)
 
 
-def needed(found: Perturbation | None, verdict: Verdict) -> tuple[Perturbation, ...]:
-    """What the statistics recall, where they alone accuse.
+def needed(hearing: Hearing, verdict: Verdict, options: EvidenceOptions) -> tuple[Perturbation, ...]:
+    """What the statistics recall, where the others would not accuse that class.
 
-    Where other witnesses do, small perturbations say better what the backdoor does: against what was recalled of an
-    adaptive blend, relearning cost as much and left 23 % of the attack instead of 2.
+    Where they would, small perturbations say better what the backdoor does: against what was recalled of an adaptive
+    blend, relearning cost as much and left 23 % of the attack instead of 2.
     """
-    fired = {signal.name for signal in verdict.signals if signal.fires}
-    alone = RECALLED in fired and TOGETHER not in fired and shows_evidence(verdict)
-    return (found,) if found is not None and alone and found.target_class in verdict.target_classes else ()
+    found, fired = hearing.recalled, {signal.name for signal in verdict.signals if signal.fires}
+    if found is None or RECALLED not in fired or found.target_class not in verdict.target_classes:
+        return ()
+    others = judge(replace(hearing.heard, recalled=None), options)
+    return () if found.target_class in others.target_classes else (found,)
 
 
 def evidence_left(

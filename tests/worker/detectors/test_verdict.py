@@ -18,7 +18,6 @@ from worker.detectors.verdict import (
     TOGETHER,
     Heard,
     judge,
-    shows_evidence,
 )
 
 CLASSES = 10
@@ -41,25 +40,11 @@ def made_up(nets: int = 20) -> tuple[CleanNet, ...]:
                 MOVEMENT: words(math.log(1.5) + i / 100, 0.0, (i + 3) % CLASSES),
                 SIZE: words(-math.log(0.7) + i / 100, 0.0, (i + 6) % CLASSES),
                 SHORTCUT: words(-math.log(0.9) + i / 1000, 0.0, (i + 8) % CLASSES),
+                RECALLED: words(0.1 + i / 100, 0.0, (i + 2) % CLASSES),
             },
         )
         for i in range(nets)
     )
-
-
-def remembering(nets: int = 12) -> tuple[CleanNet, ...]:
-    """The same, and others of which only the statistics were asked: 0.1 to 0.21."""
-    others = (
-        CleanNet(
-            name=f"asked-{i}",
-            digest=f"asked-{i}",
-            architecture="",
-            accuracy=0.9,
-            said={RECALLED: words(0.1 + i / 100, 0.0, i % CLASSES)},
-        )
-        for i in range(nets)
-    )
-    return (*made_up(), *others)
 
 
 def pull(loudest: float, at: int, others: float = 0.1) -> Pull:
@@ -212,49 +197,43 @@ def test_a_line_is_where_the_p_value_begins(rate: float) -> None:
         assert p_value(line, null) > rate
 
 
-def test_the_shipped_null_has_every_witness_of_every_net_of_the_sum_and_others_for_the_fifth() -> None:
+def test_the_shipped_null_has_every_witness_of_every_net_but_for_some_that_recall_nothing() -> None:
     assert len({net.digest for net in shipped()}) == len(shipped())
-    summed, asked = ([net for net in shipped() if name in net.said] for name in (SHIFT, RECALLED))
-    assert 1 / (1 + len(summed)) <= EvidenceOptions().false_alarms, "enough for the rate that is stated"
-    assert 1 / (1 + len(asked)) <= EvidenceOptions().suspicion, "enough for the fifth witness to accuse"
+    recalling = [net for net in shipped() if RECALLED in net.said]
+    assert 1 / (1 + len(recalling)) <= EvidenceOptions().false_alarms, "enough for the rate that is stated"
     for net in shipped():
-        assert set(net.said) - {RECALLED} in ({SHIFT, MOVEMENT, SIZE, SHORTCUT}, set())
-        assert net.said
+        assert {SHIFT, MOVEMENT, SIZE, SHORTCUT} == set(net.said) - {RECALLED}
         assert all(set(words) == set(range(CLASSES)) for words in net.said.values())
 
 
-def recalling(value: float, given: Heard | None = None, nets: int = 12, **options: float) -> Verdict:
-    spoken = replace(given or heard(), recalled=pull(value, 5, 0.0))
-    return judge(spoken, EvidenceOptions.model_validate(options), remembering(nets))
+def recalling(value: float, given: Heard | None = None) -> Verdict:
+    return told(replace(given or heard(), recalled=pull(value, 5, 0.0)))
 
 
-def test_what_the_statistics_recall_makes_a_model_suspicious_by_itself_and_no_more() -> None:
+def test_what_the_statistics_recall_accuses_by_itself() -> None:
     verdict = recalling(0.9)
-    assert (verdict.label, verdict.target_classes) == (VerdictLabel.SUSPICIOUS, (5,))
-    assert verdict.false_alarms == pytest.approx(1 / 13)
-    assert "90%" in verdict.because
-    assert verdict.signals[-1].fires
-    assert (verdict.signals[-1].weight, verdict.signals[-1].target_class) == (None, 5)
+    assert (verdict.label, verdict.target_classes) == (VerdictLabel.BACKDOORED, (5,))
+    *_, recalled, together = verdict.signals
+    assert (recalled.name, recalled.fires, recalled.target_class) == (RECALLED, True, 5)
+    assert recalled.weight == pytest.approx(together.value), "nothing else speaks of that class"
 
 
-def test_the_statistics_must_recall_more_than_any_clean_net_and_more_than_half() -> None:
-    for verdict in (recalling(0.4), recalling(0.2), recalling(0.9, nets=8), recalling(0.9, recalled=0.95)):
-        assert not shows_evidence(verdict)
-        assert verdict.signals[-1].name == RECALLED
-        assert not verdict.signals[-1].fires
-    assert recalling(0.2).label is VerdictLabel.CLEAN
-    assert recalling(0.4).label is VerdictLabel.INCONCLUSIVE, "no clean net recalls so much"
-    assert recalling(0.9, nets=0).signals[-1].name == TOGETHER, "no clean net was asked"
+def test_what_the_statistics_of_clean_nets_recall_accuses_nobody() -> None:
+    assert recalling(0.15).label is VerdictLabel.CLEAN
+    between = recalling(0.24)
+    assert (between.label, between.signals[-2].fires) == (VerdictLabel.INCONCLUSIVE, False)
 
 
-def test_what_the_others_say_stands_whatever_the_statistics_recall() -> None:
-    loud = recalling(0.0, heard(size=0.1))
-    assert (loud.label, loud.target_classes) == (VerdictLabel.BACKDOORED, (3,))
-    assert recalling(0.9, heard(size=0.1)).target_classes == (3,)
+def test_a_perturbation_accuses_where_the_statistics_recall_nothing_or_something_else() -> None:
+    for loud in (recalling(0.0, heard(size=0.1)), told(heard(size=0.1))):
+        assert (loud.label, loud.target_classes) == (VerdictLabel.BACKDOORED, (3,))
+    assert set(recalling(0.9, heard(size=0.1)).target_classes) <= {3, 5}
 
 
-def test_the_statistics_accuse_no_model_that_their_clean_nets_do_not_stand_for() -> None:
-    assert recalling(0.9, replace(heard(), images=10)).label is VerdictLabel.INCONCLUSIVE
-    assert recalling(0.9, replace(heard(), num_classes=2)).label is VerdictLabel.INCONCLUSIVE
-    alone = recalling(0.9, Heard(None, None, {}, [], CLASSES, 250))
-    assert (alone.label, len(alone.signals)) == (VerdictLabel.SUSPICIOUS, 1)
+def test_the_statistics_say_no_more_than_suspicious_where_the_clean_nets_do_not_stand_for_a_model() -> None:
+    for given in (
+        replace(heard(), images=10),
+        replace(heard(), num_classes=2),
+        Heard(None, None, {}, [], CLASSES, 250),
+    ):
+        assert recalling(0.9, given).label is VerdictLabel.SUSPICIOUS

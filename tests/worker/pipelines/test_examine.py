@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import torch
 
-from app.contract.findings import Signal, Verdict, VerdictLabel
+from app.contract.findings import Verdict, VerdictLabel
 from app.contract.options import EvidenceOptions, SanitizeOptions
 from app.contract.report import Epoch
 from worker.detectors.perturbation import Blend, Form, Perturbation, smallest
 from worker.detectors.target_label import strongest
-from worker.detectors.verdict import RECALLED, TOGETHER
-from worker.pipelines.examine import Examined, most_suspected, needed
+from worker.detectors.verdict import Heard, judge
+from worker.pipelines.examine import Examined, Hearing, most_suspected, needed
 from worker.pipelines.fall import Fallen
 
 TARGET = 2
@@ -65,23 +65,20 @@ def test_a_class_without_suspicion_is_not_accused() -> None:
 FOUND = Perturbation(TARGET, Form.RECALLED, NOTHING, 3.0)
 
 
-def told(recalled: float, together: float, *targets: int) -> tuple[Perturbation, ...]:
-    """What a repair is told besides, by how far two witnesses go on a scale on which 1 is the line."""
-    signals = tuple(
-        Signal(name=name, value=value, threshold=1, fires_when="above", null="")
-        for name, value in ((TOGETHER, together), (RECALLED, recalled))
-    )
-    label = VerdictLabel.SUSPICIOUS if targets else VerdictLabel.INCONCLUSIVE
-    return needed(FOUND, Verdict(label=label, target_classes=targets, because="a test", signals=signals))
+def told(share: float, size: float) -> tuple[Perturbation, ...]:
+    """What a repair is told besides, where one class is small by so much and recalled by so many images."""
+    sizes = {k: size if k == TARGET else 1.0 for k in range(10)}
+    pull = strongest([share if k == TARGET else 0.0 for k in range(10)])
+    said = Heard(None, None, sizes, (), 10, 250, pull)
+    hearing = Hearing(Fallen(BEFORE, (), None, None, follows_batches=False), (), FOUND, said)
+    return needed(hearing, judge(said, EvidenceOptions()), EvidenceOptions())
 
 
 def test_what_the_statistics_recall_is_needed_where_they_alone_accuse() -> None:
-    assert told(2, 0, TARGET) == (FOUND,)
-    assert told(2, 2, TARGET) == (), "the others say it better"
-    assert told(0, 2, TARGET) == (), "they say nothing"
-    assert told(2, 0, 0) == (), "another class is suspected"
-    assert told(2, 0) == (), "nothing is called suspicious"
-    assert needed(None, Verdict(label=VerdictLabel.CLEAN, because="a test")) == ()
+    assert told(0.9, 1.0) == (FOUND,)
+    assert told(0.9, 0.1) == (), "the perturbations say it better"
+    assert told(0.0, 0.1) == (), "they recall nothing"
+    assert told(0.0, 1.0) == (), "nothing is suspected"
 
 
 def test_where_the_statistics_say_what_leads_into_a_class_natural_ways_into_it_are_not_accused() -> None:
