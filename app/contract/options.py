@@ -57,9 +57,7 @@ class RecoverOptions(Frozen):
     augment: bool = True  # official
     batch_statistics: bool = True  # official
     dropout: bool = False
-    decimals: int | None = Field(
-        None, ge=1, le=8
-    )  # masks keep their float32; the official file has four decimals
+    decimals: int | None = Field(None, ge=1, le=8)  # masks keep float32; the official file has four decimals
 
 
 # What `fidelity="paper"` changes back to the official code, where the service deviates.
@@ -96,16 +94,24 @@ class PruneOptions(Frozen):
     )
 
 
+class HurryOptions(Frozen):
+    """The first search, of which the verdict reads relative sizes; the null was made with it."""
+
+    steps: int = Field(60, ge=1, le=5000)
+    batch_size: int = Field(16, ge=1, le=1024)
+
+
 class PerturbationOptions(Frozen):
     """Trigger recovery: the smallest perturbation that turns clean images into a class."""
 
-    steps: int = Field(60, ge=1, le=5000, description="of each form; less where nothing shrinks any more")
+    steps: int = Field(150, ge=1, le=5000, description="of each form; less where nothing shrinks any more")
     patience: int = Field(30, ge=1, description="steps without a smaller perturbation that end the search")
-    batch_size: int = Field(16, ge=1, le=1024, description="images, each perturbed toward every class")
+    batch_size: int = Field(32, ge=1, le=1024, description="images, each perturbed toward every class")
     success: float = Field(0.9, gt=0, le=1, description="of other classes' images, before size counts")
     max_classes: int = Field(
         10, ge=2, le=200, description="the most suspected ones; the others are a reference"
     )
+    hurried: HurryOptions = HurryOptions()
 
 
 class StatisticsOptions(Frozen):

@@ -21,7 +21,7 @@ from benchmarks.zoo.card import Card
 from benchmarks.zoo.images import Images
 from worker.device import place
 from worker.pipelines.clock import Clock
-from worker.pipelines.examine import hear
+from worker.pipelines.hear import hear
 from worker.samples.interface import SampleSet
 from worker.samples.split import split
 

@@ -1,12 +1,13 @@
 """Patches, dense perturbations and warps on their way to the smallest that works, K ways at once.
 
 All start small and grow: the first thing that works is then the steepest, which is the backdoor where there is one.
-Started large, they find what natural features allow and shrink that. They hurry: the relative sizes of 60 steps of 16
-images tell as much as those of 150 steps of 32 (decision 26). Knows tensors; knows nothing of classifiers.
+Started large, they find what natural features allow and shrink that. They hurry where only relative sizes are read, and
+take their time where a repair is made of what they find (decision 26). Knows tensors; knows nothing of classifiers.
 """
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -16,11 +17,27 @@ from torch.nn import functional as F
 from worker.detectors.perturbation import Bend, Blend, Change, Form
 
 
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast a search moves; less fast, it ends nearer to the smallest."""
+
+    patches: int  # starts of each patch; a single one ends in the nearest place that works
+    cheaper: float  # of what a patch costs, each step that it fails
+    dearer: float  # each step that it works
+    growth: float  # of a radius, each step
+    stride: float  # of the radius, along the averaged direction
+    first: float  # times the first radius
+
+
+CAREFUL = Pace(patches=1, cheaper=1.05, dearer=1.1, growth=1.04, stride=0.09, first=1.0)
+# Two of six single starts missed the patch of the example, and none of three pairs.
+HURRIED = Pace(patches=2, cheaper=1.08, dearer=1.15, growth=1.08, stride=0.12, first=2.0)
+
+
 class Search(Protocol):
     """One form of perturbation on its way."""
 
     form: Form
-    starts: int  # for each class; some forms end in the nearest place that works, wherever the trigger is
 
     @property
     def moving(self) -> Sequence[Tensor]:
@@ -56,14 +73,15 @@ class Patch:
     """
 
     form = Form.PATCH
-    starts = 2  # two of six single ones missed the patch of the example, and none of three pairs
     start = -3.0  # of the mask's logits: 5 % opaque everywhere
     lr, betas = 0.4, (0.5, 0.9)  # of Adam
-    first_cost, cheaper, dearer = 0.03, 1.08, 1.15  # of one pixel of mask, in nats
-    least_cost, most_cost = 1e-5, 1.0
+    first_cost, least_cost, most_cost = 0.03, 1e-5, 1.0  # of one pixel of mask, in nats
 
-    def __init__(self, room: tuple[int, ...], device: torch.device, draw: torch.Generator) -> None:
+    def __init__(
+        self, room: tuple[int, ...], device: torch.device, draw: torch.Generator, pace: Pace = CAREFUL
+    ) -> None:
         k, _, h, w = room
+        self.pace = pace
         self.mask = (self.start + 0.1 * torch.randn(k, 1, h, w, generator=draw)).to(device).requires_grad_()
         self.pattern = (0.5 * torch.randn(room, generator=draw)).to(device).requires_grad_()
         self.cost = torch.full((k,), self.first_cost, device=device)
@@ -94,20 +112,19 @@ class Patch:
 
     def follow(self, succeeds: Tensor) -> None:
         """See `Search`."""
-        factor = torch.where(succeeds.to(self.cost.device), self.dearer, 1 / self.cheaper)
+        factor = torch.where(succeeds.to(self.cost.device), self.pace.dearer, 1 / self.pace.cheaper)
         self.cost.mul_(factor).clamp_(self.least_cost, self.most_cost)
 
 
 class _Ball:
     """Anything inside a ball whose radius grows until it succeeds and shrinks while it does."""
 
-    starts = 1
-    growth = 1.08
-    momentum, stride = 0.9, 0.12  # of the radius, along the averaged direction
+    momentum = 0.9
 
     def __init__(
-        self, inside: Tensor, unit: float, first: float, largest: float, device: torch.device
+        self, inside: Tensor, unit: float, first: float, largest: float, device: torch.device, pace: Pace
     ) -> None:
+        self.pace, first = pace, pace.first * first
         self.unit, self.largest = unit, largest  # size of one unit of L2 norm; of the ball
         self.inside = (inside * (0.1 * first / unit / _norms(inside))).to(device).requires_grad_()
         self.velocity = torch.zeros_like(self.inside)
@@ -133,7 +150,7 @@ class _Ball:
         gradient = self.inside.grad
         assert gradient is not None  # noqa: S101 - backward() has run
         self.velocity.mul_(self.momentum).add_(gradient / _norms(gradient).clamp(min=1e-12))
-        self.inside.sub_(self.stride * self.radius * self.velocity)
+        self.inside.sub_(self.pace.stride * self.radius * self.velocity)
         self._pull_back()
         self.inside.grad = None
 
@@ -141,7 +158,7 @@ class _Ball:
     def follow(self, succeeds: Tensor) -> None:
         """See `Search`."""
         shrinks = succeeds.to(self.radius.device).view_as(self.radius)
-        self.radius.mul_(torch.where(shrinks, 1 / self.growth, self.growth))
+        self.radius.mul_(torch.where(shrinks, 1 / self.pace.growth, self.pace.growth))
         self.radius.clamp_(max=self.largest / self.unit)
         self._pull_back()
 
@@ -153,10 +170,12 @@ class Dense(_Ball):
     """x ↦ x + δ, a universal perturbation (Moosavi-Dezfooli et al., CVPR 2017)."""
 
     form = Form.DENSE
-    first = 0.6
+    first = 0.3
 
-    def __init__(self, room: tuple[int, ...], device: torch.device, draw: torch.Generator) -> None:
-        super().__init__(torch.randn(room, generator=draw), 1.0, self.first, math.inf, device)
+    def __init__(
+        self, room: tuple[int, ...], device: torch.device, draw: torch.Generator, pace: Pace = CAREFUL
+    ) -> None:
+        super().__init__(torch.randn(room, generator=draw), 1.0, self.first, math.inf, device, pace)
 
     def change(self, part: slice) -> Blend:
         """See `Search`."""
@@ -173,14 +192,16 @@ class Warp(_Ball):
 
     form = Form.WARP
     points = 8  # along a side; WaNet plants 4
-    first, largest = 1 / 160, 1 / 8  # of the side of an image
+    first, largest = 1 / 320, 1 / 8  # of the side of an image
 
-    def __init__(self, room: tuple[int, ...], device: torch.device, draw: torch.Generator) -> None:
+    def __init__(
+        self, room: tuple[int, ...], device: torch.device, draw: torch.Generator, pace: Pace = CAREFUL
+    ) -> None:
         k, _, h, w = room
         side = max(h, w)
         self.room = (h, w)
         points = torch.randn(k, 2, self.points, self.points, generator=draw)
-        super().__init__(points, 1 / self.points, self.first * side, self.largest * side, device)
+        super().__init__(points, 1 / self.points, self.first * side, self.largest * side, device, pace)
 
     def change(self, part: slice) -> Bend:
         """See `Search`."""

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from app.contract.job import Stage
 from app.contract.options import PerturbationOptions
 from worker.classifier import Classifier
-from worker.detectors.forms import FORMS, Dense, Patch, Search, Warp
+from worker.detectors.forms import CAREFUL, FORMS, Dense, Pace, Patch, Search, Warp
 from worker.detectors.perturbation import Blend, Perturbation
 from worker.frozen import frozen
 from worker.progress import SILENT, Progress
@@ -36,6 +36,7 @@ def recover_perturbations(
     seed: int,
     progress: Progress = SILENT,
     forms: Sequence[type[Patch | Dense | Warp]] = FORMS,
+    pace: Pace = CAREFUL,
 ) -> tuple[Perturbation, ...]:
     """The smallest perturbation of each form for each class from each of its starts, form by form."""
     draw = torch.Generator().manual_seed(seed)
@@ -43,8 +44,8 @@ def recover_perturbations(
     asked = frozen(suspect, clean.images[:1])
     found: list[Perturbation] = []
     for form in forms:
-        ways = tuple(classes) * form.starts
-        search = form((len(ways), *clean.images.shape[1:]), device, draw)
+        ways = tuple(classes) * (pace.patches if form is Patch else 1)
+        search = form((len(ways), *clean.images.shape[1:]), device, draw, pace)
         found += _smallest(search, asked, clean, ways, options, draw, progress)
     return tuple(found)
 

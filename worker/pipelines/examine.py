@@ -1,33 +1,27 @@
 """What accuses a model, and whether a repair has silenced it.
 
-Witnesses that know nothing of each other: what the clean task leaves behind when it is unlearned, in predictions and in
-the last layer, and how small a perturbation suffices to turn clean images into one class. None is ever shown a
-triggered sample.
+A verdict is made of what was heard (see `hear`). Where it accuses, the ways into the accused classes are looked at
+closely, since a repair is made of them and judged by them.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import torch
-from torch import nn
-
 from app.contract.findings import Verdict
 from app.contract.job import Stage
 from app.contract.options import EvidenceOptions, SanitizeOptions
-from worker.classifier import EVAL_BATCH, Classifier
-from worker.detectors.batch_statistics import recall, recalled
-from worker.detectors.latent_shortcut import relative_shortcuts
+from worker.classifier import Classifier
 from worker.detectors.perturbation import Form, Perturbation, relative_size, smallest
 from worker.detectors.trigger import recover_perturbations
-from worker.detectors.verdict import RECALLED, Heard, judge, shows_evidence
+from worker.detectors.verdict import RECALLED, judge
 from worker.device import Placement
-from worker.pipelines.checkpoints import NOWHERE, Checkpoints, fallen_once
+from worker.pipelines.checkpoints import NOWHERE, Checkpoints
 from worker.pipelines.clock import Clock
 from worker.pipelines.fall import Fallen, fall
+from worker.pipelines.hear import Hearing, best_of, hear
 from worker.progress import SILENT, As, Progress
 from worker.repair.evidence import Remaining
-from worker.repair.features import Features, head
 from worker.repair.pursuit import Follower, followers, pursue
 from worker.samples.interface import CleanSplit, SampleSet
 from worker.statistics import proportion
@@ -88,16 +82,6 @@ class Examined:
         return {p.target_class for p in self.perturbations if p.form is Form.RECALLED}
 
 
-@dataclass(frozen=True, slots=True)
-class Hearing:
-    """What the witnesses said, and what they showed."""
-
-    fallen: Fallen
-    perturbations: tuple[Perturbation, ...]  # the smallest of each form, for each class that was tried
-    recalled: Perturbation | None  # what the statistics of training hold; None: they hold nothing
-    heard: Heard
-
-
 def examine(
     suspect: Classifier,
     fit: SampleSet,
@@ -106,44 +90,33 @@ def examine(
     progress: Progress = SILENT,
     checkpoints: Checkpoints = NOWHERE,
 ) -> Examined:
-    """Hear every witness, judge, and look closer at what is accused.
-
-    The verdict rests on what was heard, as the clean nets behind it were; a repair needs the shortcut itself.
-    """
+    """Hear every witness, and judge."""
     hearing = hear(suspect, fit, options, clock, progress, checkpoints)
     found, verdict = hearing.perturbations, judge(hearing.heard, options.evidence)
-    closer: tuple[Perturbation, ...] = ()
-    if shows_evidence(verdict):
-        with clock.stage(Stage.PERTURB):
-            closer = _closely(suspect, fit, verdict.target_classes, options, progress)
-        found = _best((*found, *closer))
-    sizes = smallest(found, found)
-    others = _others(suspect, fit, found, closer, verdict)
-    found = (*found, *needed(hearing, verdict, options.evidence))
-    return Examined(hearing.fallen, found, sizes, verdict, others)
+    needs = needed(hearing, verdict, options.evidence)
+    return Examined(hearing.fallen, (*found, *needs), smallest(found, found), verdict)
 
 
-def hear(
+def look_closely(
     suspect: Classifier,
     fit: SampleSet,
+    examined: Examined,
     options: SanitizeOptions,
-    clock: Clock,
     progress: Progress = SILENT,
-    checkpoints: Checkpoints = NOWHERE,
-) -> Hearing:
-    """Unlearn, look for ways into the classes that unlearning suspects most, and ask what the statistics recall."""
-    with clock.stage(Stage.UNLEARN):
-        fallen = fallen_once(suspect, fit, options, progress, checkpoints)
-    with clock.stage(Stage.PERTURB):
-        shortcuts = _shortcuts(suspect, fit)
-        classes = most_suspected(suspect.num_classes, fallen, shortcuts, options.perturbation.max_classes)
-        every = recover_perturbations(suspect, fit, classes, options.perturbation, options.seed, progress)
-        found = _best(every)
-        added = recall(suspect, fit, options.statistics, options.seed, progress)
-        pull, perturbation = (None, None) if added is None else recalled(suspect, fit, added)
-    shift, movement = (fallen.shift, fallen.movement) if fallen.follows_batches else (None, None)
-    heard = Heard(shift, movement, smallest(found, found), shortcuts, suspect.num_classes, len(fit), pull)
-    return Hearing(fallen, found, perturbation, heard)
+) -> Examined:
+    """The same with perturbations that are worth unlearning, of the same classes, and more of the accused ones.
+
+    The verdict rests on a search that hurries, as the clean nets behind it do; a repair needs the shortcut itself, and
+    what natural features need, to the pixel.
+    """
+    verdict, targets = examined.verdict, examined.verdict.target_classes
+    classes = tuple(dict.fromkeys(p.target_class for p in examined.perturbations if p.form is Form.PATCH))
+    first = recover_perturbations(suspect, fit, classes, options.perturbation, options.seed, progress)
+    closer = _closely(suspect, fit, targets, options, progress)
+    found = best_of((*first, *closer))
+    others = _others(suspect, fit, found, closer, verdict)
+    recalled = (p for p in examined.perturbations if p.form is Form.RECALLED)
+    return Examined(examined.fallen, (*found, *recalled), smallest(found, found), verdict, others)
 
 
 def needed(hearing: Hearing, verdict: Verdict, options: EvidenceOptions) -> tuple[Perturbation, ...]:
@@ -175,7 +148,7 @@ def evidence_left(
     if pursued is not None and pursued > options.evidence.pursued:
         return Remaining(success, pursued)
     targets = examined.verdict.target_classes
-    again = _best(_closely(repaired, parts.fit, targets, options, verify))
+    again = best_of(_closely(repaired, parts.fit, targets, options, verify))
     size = min(smallest(again, examined.perturbations).values())
     line = options.evidence.relative_size
     if size < line:
@@ -257,40 +230,3 @@ def _others(
 
     pairs = [(p.mirrored(), p) for p in (*accused, *starts)] if fit.mirrors else []
     return (*starts, *(mirrored for mirrored, found in pairs if obeyed(mirrored, found)))
-
-
-def _best(found: Sequence[Perturbation]) -> tuple[Perturbation, ...]:
-    """The smallest of each form into each class; it has tried what any of them tried."""
-    best: dict[tuple[int, Form], Perturbation] = {}
-    for one in found:
-        key = (one.target_class, one.form)
-        old = best.get(key, one)
-        best[key] = replace(min(old, one, key=lambda p: p.size), tried=max(old.tried, one.tried))
-    return tuple(best.values())
-
-
-def _shortcuts(suspect: Classifier, fit: SampleSet) -> tuple[float, ...]:
-    """The latent shortcuts of a net whose last layer is a linear one; none of any other."""
-    name = head(suspect, fit.images[:1])
-    last = suspect.module.get_submodule(name)
-    if not isinstance(last, nn.Linear) or last.out_features != suspect.num_classes:
-        return ()
-    with Features(suspect.module, name) as seen:
-        features = [seen.of(suspect, portion) for portion in fit.images.split(EVAL_BATCH)]
-    weight = last.weight.detach().double().cpu()
-    bias = torch.zeros(len(weight)) if last.bias is None else last.bias.detach().double().cpu()
-    return relative_shortcuts(weight.numpy(), bias.double().numpy(), torch.cat(features).double().numpy())
-
-
-def most_suspected(
-    num_classes: int, fallen: Fallen, shortcuts: Sequence[float], limit: int
-) -> tuple[int, ...]:
-    """The classes with the shortest ways and those that unlearning leads to, in turn, up to `limit`; all of few."""
-    readings = [torch.tensor(shortcuts).neg()] if shortcuts else []
-    pulls = (fallen.movement, fallen.shift)
-    readings += [torch.tensor(pull.per_class) for pull in pulls if pull is not None]
-    if not readings or num_classes <= limit:
-        return tuple(range(num_classes))[:limit]
-    ranked = [reading.argsort(descending=True).tolist() for reading in readings]
-    in_turn = dict.fromkeys(k for places in zip(*ranked, strict=True) for k in places)
-    return tuple(sorted(list(in_turn)[:limit]))

@@ -21,7 +21,7 @@ from worker.pipelines import measure, reporting
 from worker.pipelines.checkpoints import NOWHERE, Checkpoints
 from worker.pipelines.clock import Clock
 from worker.pipelines.decision import Decision
-from worker.pipelines.examine import evidence_left, examine
+from worker.pipelines.examine import evidence_left, examine, look_closely
 from worker.pipelines.inputs import Loaded, Request, read_evaluation, read_inputs
 from worker.progress import SILENT, Progress
 from worker.repair.edits import edits_of, replay
@@ -83,6 +83,8 @@ def decide(
     examined = examine(suspect, parts.fit, options, clock, progress, checkpoints)
     if not shows_evidence(examined.verdict):
         return Decision(examined)
+    with clock.stage(Stage.PERTURB):
+        examined = look_closely(suspect, parts.fit, examined, options, progress)
     with clock.stage(Stage.RECOVER):
         recovered = tuple(
             recover(suspect.with_module(run.module), parts.fit, options.recover, seed, progress)

@@ -34,7 +34,7 @@ VISIBLE = (
     0.05  # opaque, or half of the most opaque pixel; a patch starts there everywhere, so less says nothing
 )
 STEPS = 60  # of one pursuit of a model that stands still, at most
-IMAGES = 4  # times those of a search for all classes; it aims at one
+IMAGES = 2  # times those of a search for all classes; it aims at one
 
 
 class Place(Patch):
@@ -85,8 +85,6 @@ class Place(Patch):
 
 class Bounded(Dense):
     """Any dense perturbation up to a size."""
-
-    stride = 0.09  # no haste, since it goes on for as long as the student learns
 
     def __init__(self, change: Blend, limit: float, device: torch.device) -> None:
         super().__init__(change.add.shape, device, torch.Generator())

@@ -11,8 +11,9 @@ from app.contract.report import Epoch
 from worker.detectors.perturbation import Blend, Form, Perturbation, smallest
 from worker.detectors.target_label import strongest
 from worker.detectors.verdict import Heard, judge
-from worker.pipelines.examine import Examined, Hearing, most_suspected, needed
+from worker.pipelines.examine import Examined, needed
 from worker.pipelines.fall import Fallen
+from worker.pipelines.hear import Hearing, most_suspected
 
 TARGET = 2
 NOTHING = Blend(torch.ones(1, 1, 4, 4), torch.zeros(1, 1, 4, 4))

@@ -1,0 +1,99 @@
+"""What the witnesses say of a suspect, none of whom is ever shown a triggered sample.
+
+They know nothing of each other: what the clean task leaves behind when it is unlearned, in predictions and in the last
+layer, how small a perturbation and how short a way in the features lead into a class, and what BatchNorm remembers.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from app.contract.job import Stage
+from app.contract.options import SanitizeOptions
+from worker.classifier import EVAL_BATCH, Classifier
+from worker.detectors.batch_statistics import recall, recalled
+from worker.detectors.forms import HURRIED
+from worker.detectors.latent_shortcut import relative_shortcuts
+from worker.detectors.perturbation import Form, Perturbation, smallest
+from worker.detectors.trigger import recover_perturbations
+from worker.detectors.verdict import Heard
+from worker.pipelines.checkpoints import NOWHERE, Checkpoints, fallen_once
+from worker.pipelines.clock import Clock
+from worker.pipelines.fall import Fallen
+from worker.progress import SILENT, Progress
+from worker.repair.features import Features, head
+from worker.samples.interface import SampleSet
+
+
+@dataclass(frozen=True, slots=True)
+class Hearing:
+    """What the witnesses said, and what they showed."""
+
+    fallen: Fallen
+    perturbations: tuple[Perturbation, ...]  # the smallest of each form, for each class that was tried
+    recalled: Perturbation | None  # what the statistics of training hold; None: they hold nothing
+    heard: Heard
+
+
+def hear(
+    suspect: Classifier,
+    fit: SampleSet,
+    options: SanitizeOptions,
+    clock: Clock,
+    progress: Progress = SILENT,
+    checkpoints: Checkpoints = NOWHERE,
+) -> Hearing:
+    """Unlearn, look for ways into the classes that unlearning suspects most, and ask what the statistics recall."""
+    with clock.stage(Stage.UNLEARN):
+        fallen = fallen_once(suspect, fit, options, progress, checkpoints)
+    with clock.stage(Stage.PERTURB):
+        shortcuts = _shortcuts(suspect, fit)
+        classes = most_suspected(suspect.num_classes, fallen, shortcuts, options.perturbation.max_classes)
+        hurried = options.perturbation.model_copy(update=options.perturbation.hurried.model_dump())
+        found = best_of(
+            recover_perturbations(suspect, fit, classes, hurried, options.seed, progress, pace=HURRIED)
+        )
+        added = recall(suspect, fit, options.statistics, options.seed, progress)
+        pull, perturbation = (None, None) if added is None else recalled(suspect, fit, added)
+    shift, movement = (fallen.shift, fallen.movement) if fallen.follows_batches else (None, None)
+    heard = Heard(shift, movement, smallest(found, found), shortcuts, suspect.num_classes, len(fit), pull)
+    return Hearing(fallen, found, perturbation, heard)
+
+
+def best_of(found: Sequence[Perturbation]) -> tuple[Perturbation, ...]:
+    """The smallest of each form into each class; it has tried what any of them tried."""
+    best: dict[tuple[int, Form], Perturbation] = {}
+    for one in found:
+        key = (one.target_class, one.form)
+        old = best.get(key, one)
+        best[key] = replace(min(old, one, key=lambda p: p.size), tried=max(old.tried, one.tried))
+    return tuple(best.values())
+
+
+def _shortcuts(suspect: Classifier, fit: SampleSet) -> tuple[float, ...]:
+    """The latent shortcuts of a net whose last layer is a linear one; none of any other."""
+    name = head(suspect, fit.images[:1])
+    last = suspect.module.get_submodule(name)
+    if not isinstance(last, nn.Linear) or last.out_features != suspect.num_classes:
+        return ()
+    with Features(suspect.module, name) as seen:
+        features = [seen.of(suspect, portion) for portion in fit.images.split(EVAL_BATCH)]
+    weight = last.weight.detach().double().cpu()
+    bias = torch.zeros(len(weight)) if last.bias is None else last.bias.detach().double().cpu()
+    return relative_shortcuts(weight.numpy(), bias.double().numpy(), torch.cat(features).double().numpy())
+
+
+def most_suspected(
+    num_classes: int, fallen: Fallen, shortcuts: Sequence[float], limit: int
+) -> tuple[int, ...]:
+    """The classes with the shortest ways and those that unlearning leads to, in turn, up to `limit`; all of few."""
+    readings = [torch.tensor(shortcuts).neg()] if shortcuts else []
+    pulls = (fallen.movement, fallen.shift)
+    readings += [torch.tensor(pull.per_class) for pull in pulls if pull is not None]
+    if not readings or num_classes <= limit:
+        return tuple(range(num_classes))[:limit]
+    ranked = [reading.argsort(descending=True).tolist() for reading in readings]
+    in_turn = dict.fromkeys(k for places in zip(*ranked, strict=True) for k in places)
+    return tuple(sorted(list(in_turn)[:limit]))
