@@ -15,13 +15,15 @@ from worker.supervision.fraction import course
 
 # Seconds that the runs of the backdoored example took: stage, last step, of how many, seconds.
 EXAMPLE = [
-    (Stage.UNLEARN, 12, 40, 33.4), (Stage.UNLEARN, 12, 40, 16.7), (Stage.UNLEARN, 12, 40, 16.9),
-    (Stage.PERTURB, 150, 150, 109.3), (Stage.PERTURB, 150, 150, 58.4), (Stage.PERTURB, 150, 150, 29.9),
-    (Stage.PERTURB, 150, 150, 9.7), (Stage.PERTURB, 150, 150, 9.4), (Stage.PERTURB, 150, 150, 9.5),
-    (Stage.RECOVER, 20, 20, 3.5), (Stage.RECOVER, 20, 20, 3.5), (Stage.RECOVER, 20, 20, 3.5),
-    (Stage.CHOOSE, 23, 23, 3.6), (Stage.RELEARN, 120, 120, 15.3),
-    (Stage.VERIFY, 150, 150, 11.9), (Stage.VERIFY, 150, 150, 11.5), (Stage.VERIFY, 150, 150, 11.2),
-    (Stage.VERIFY, 13, 40, 4.6), (Stage.VERIFY, 14, 40, 5.1), (Stage.VERIFY, 13, 40, 4.8),
+    (Stage.UNLEARN, 12, 40, 21.5), (Stage.UNLEARN, 12, 40, 13.1), (Stage.UNLEARN, 12, 40, 12.7),
+    (Stage.PERTURB, 60, 60, 33.3), (Stage.PERTURB, 60, 60, 15.4), (Stage.PERTURB, 60, 60, 15.3),
+    (Stage.PERTURB, 60, 60, 17.7), (Stage.PERTURB, 150, 150, 79.4), (Stage.PERTURB, 150, 150, 77.1),
+    (Stage.PERTURB, 150, 150, 80.9), (Stage.PERTURB, 150, 150, 31.6), (Stage.PERTURB, 150, 150, 29.5),
+    (Stage.PERTURB, 150, 150, 33.2), (Stage.RECOVER, 20, 20, 14.3), (Stage.RECOVER, 20, 20, 10.2),
+    (Stage.RECOVER, 20, 20, 11.3), (Stage.CHOOSE, 23, 23, 12.6), (Stage.RELEARN, 300, 300, 180.8),
+    (Stage.VERIFY, 60, 60, 8.1), (Stage.VERIFY, 150, 150, 28.7), (Stage.VERIFY, 150, 150, 30.8),
+    (Stage.VERIFY, 150, 150, 31.0), (Stage.VERIFY, 14, 40, 14.6), (Stage.VERIFY, 14, 40, 15.1),
+    (Stage.VERIFY, 14, 40, 15.4),
 ]  # fmt: skip
 STEPS = st.builds(Step, stage=st.sampled_from(Stage), done=st.integers(0, 9), total=st.integers(0, 7))
 

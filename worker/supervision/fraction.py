@@ -12,7 +12,10 @@ from app.contract.job import JobKind, Stage
 from app.contract.options import SanitizeOptions
 from worker.cage.messages import Step
 
-FORMS = 3  # of perturbation; what is accused is searched again, which nobody knows beforehand
+FORMS = 3  # of perturbation
+LOOKS = {
+    JobKind.DETECT: 1
+}  # at every form; a repair takes two more, and a job that needs none is over sooner
 LONGEST = 0.99  # a job is whole when the ledger says so
 SETS = 2  # of images that are scored: clean ones and suspects
 WALKED = {
@@ -56,17 +59,19 @@ def course(kind: JobKind, options: SanitizeOptions) -> Course:
     """The way before a job of this kind with these options."""
     seeds = options.evidence.seeds
     unlearn = seeds * options.unlearn.max_epochs / (DEFAULT.evidence.seeds * DEFAULT.unlearn.max_epochs)
+    hurried = options.perturbation.hurried.steps / DEFAULT.perturbation.hurried.steps
     perturb = options.perturbation.steps / DEFAULT.perturbation.steps
+    looks = LOOKS.get(kind, 3)
     recover = seeds * options.recover.epochs / (DEFAULT.evidence.seeds * DEFAULT.recover.epochs)
     costs = {
         Stage.LOAD: 0.01,
-        Stage.UNLEARN: 0.15 * unlearn,
-        Stage.SCORE: 0.02,
-        Stage.PERTURB: 0.57 * perturb,
-        Stage.RECOVER: 0.05 * recover,
+        Stage.UNLEARN: 0.06 * unlearn,
+        Stage.SCORE: 0.04,
+        Stage.PERTURB: 0.1 * hurried + (0.39 * perturb if looks > 1 else 0),
+        Stage.RECOVER: 0.04 * recover,
         Stage.CHOOSE: 0.02,
-        Stage.RELEARN: 0.05 * options.relearn.steps / DEFAULT.relearn.steps,
-        Stage.VERIFY: 0.08 * perturb + 0.04 * unlearn,
+        Stage.RELEARN: 0.21 * options.relearn.steps / DEFAULT.relearn.steps,
+        Stage.VERIFY: 0.11 * perturb + 0.05 * unlearn,
         Stage.WRITE: 0.01,
     }
     costs = {stage: cost for stage, cost in costs.items() if stage in WALKED[kind]}
@@ -74,7 +79,7 @@ def course(kind: JobKind, options: SanitizeOptions) -> Course:
     runs = {
         Stage.UNLEARN: seeds,
         Stage.SCORE: SETS,
-        Stage.PERTURB: FORMS,
+        Stage.PERTURB: looks * FORMS + 1,  # and what BatchNorm remembers
         Stage.RECOVER: seeds,
         Stage.VERIFY: 1 + FORMS + seeds,  # of one hearing: a pursuit, a search, unlearnings
     }
