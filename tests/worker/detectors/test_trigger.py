@@ -9,7 +9,7 @@ from app.contract.options import PerturbationOptions, RelearnOptions
 from benchmarks.efficacy.subjects import WEIGHTS, classifier
 from tests.conftest import SAMPLES
 from worker.classifier import Classifier
-from worker.detectors.forms import Warp
+from worker.detectors.forms import HURRIED, Warp
 from worker.detectors.perturbation import Bend, Blend, Form, Perturbation, relative_size, smallest
 from worker.detectors.trigger import recover_perturbations
 from worker.device import Placement
@@ -73,6 +73,25 @@ def test_the_smallest_patch_is_the_shortcut_and_lies_where_the_shortcut_lies(
     patch = next(p for p in found if p.target_class == TARGET and p.form is Form.PATCH)
     assert isinstance(patch.change, Blend)
     assert (1 - patch.change.keep).flatten().argmax() == 7 * SIZE + 7
+
+
+def hurried(given: PerturbationOptions) -> PerturbationOptions:
+    return given.model_copy(update=given.hurried.model_dump())
+
+
+def test_a_search_that_hurries_finds_the_shortcut_too_and_what_it_finds_is_larger(
+    found: tuple[Perturbation, ...],
+) -> None:
+    quick = recover_perturbations(
+        suspect(), clean(), range(CLASSES), hurried(PerturbationOptions()), seed=0, pace=HURRIED
+    )
+    assert [p.form for p in quick].count(Form.PATCH) == 2 * CLASSES
+    assert [p.form for p in quick].count(Form.DENSE) == CLASSES
+    sizes = smallest(quick, quick)
+    assert min(sizes, key=sizes.__getitem__) == TARGET
+    assert sizes[TARGET] < 0.5
+    typical = [sorted(p.size for p in of if p.form is Form.DENSE)[CLASSES // 2] for of in (found, quick)]
+    assert typical[0] <= typical[1]
 
 
 def test_success_counts_images_of_other_classes_only(found: tuple[Perturbation, ...]) -> None:

@@ -6,12 +6,17 @@ import torch
 from torch import Tensor, nn
 
 from app.contract.findings import Verdict, VerdictLabel
+from app.contract.options import SanitizeOptions
+from app.contract.report import Epoch
 from worker.classifier import Classifier
 from worker.detectors.perturbation import Blend, Form, Perturbation
 from worker.device import Placement
-from worker.pipelines.examine import _best, _others
+from worker.pipelines.examine import Examined, _others, look_closely
+from worker.pipelines.fall import Fallen
+from worker.pipelines.hear import best_of
 from worker.samples.interface import SampleSet
 
+BEFORE = Epoch(number=0, lr=0, loss=0, accuracy=0.9, held_accuracy=0.9, label_shares=(0.5, 0.5))
 NOTHING = Blend(torch.ones(1, 1, 4, 4), torch.zeros(1, 1, 4, 4))
 
 
@@ -20,14 +25,16 @@ def way(k: int, form: Form, size: float, tried: float) -> Perturbation:
 
 
 def test_the_smallest_start_stands_for_all_and_remembers_the_largest_that_was_tried() -> None:
-    found = _best(
+    found = best_of(
         [way(7, Form.PATCH, 40.0, 50.0), way(7, Form.PATCH, 4.0, 30.0), way(7, Form.PATCH, math.inf, 60.0)]
     )
     assert [(p.size, p.tried) for p in found] == [(4.0, 60.0)]
 
 
 def test_classes_and_forms_are_kept_apart() -> None:
-    found = _best([way(7, Form.PATCH, 4.0, 9.0), way(7, Form.WARP, 1.0, 9.0), way(2, Form.PATCH, 30.0, 40.0)])
+    found = best_of(
+        [way(7, Form.PATCH, 4.0, 9.0), way(7, Form.WARP, 1.0, 9.0), way(2, Form.PATCH, 30.0, 40.0)]
+    )
     assert {(p.target_class, p.form): p.size for p in found} == {
         (7, Form.PATCH): 4.0,
         (7, Form.WARP): 1.0,
@@ -60,7 +67,7 @@ def others(*, both: bool, mirrors: bool) -> list[tuple[int, float]]:
     fit = SampleSet(torch.zeros(6, 1, 4, 4).byte(), torch.zeros(6).long(), ("a", "b"), mirrors=mirrors)
     starts = [corner(0, 1.0), corner(0, 2.0), corner(0, math.inf)]
     accused = Verdict(label=VerdictLabel.SUSPICIOUS, target_classes=(1,), because="a test")
-    kept = _others(suspect, fit, _best(starts), starts, accused)
+    kept = _others(suspect, fit, best_of(starts), starts, accused)
     return [(int((1 - p.change.keep).flatten().argmax()) % 4, p.size) for p in kept]  # type: ignore[attr-defined]
 
 
@@ -68,3 +75,24 @@ def test_other_starts_are_kept_and_what_the_suspect_obeys_in_a_mirror() -> None:
     assert others(both=True, mirrors=True) == [(0, 2.0), (3, 1.0), (3, 2.0)]
     assert others(both=False, mirrors=True) == [(0, 2.0)], "it does not obey the other corner"
     assert others(both=True, mirrors=False) == [(0, 2.0)], "a mirrored sign is another sign"
+
+
+def test_a_repair_is_told_of_a_careful_search_of_the_classes_that_were_searched_and_of_what_is_recalled() -> (
+    None
+):
+    still = torch.zeros(1, 1, 1, 1)
+    suspect = Classifier(Corners(both=True), 2, still, still + 1, Placement(torch.device("cpu")))
+    images = torch.randint(0, 99, (8, 1, 4, 4), generator=torch.Generator().manual_seed(0)).byte()
+    fit = SampleSet(images, torch.zeros(8).long(), ("a", "b"), mirrors=False)
+    fallen = Fallen(BEFORE, (), None, None, follows_batches=False)
+    verdict = Verdict(label=VerdictLabel.SUSPICIOUS, target_classes=(1,), because="a test")
+    recalled = way(1, Form.RECALLED, 3.0, 3.0)
+    quick = Examined(fallen, (way(1, Form.PATCH, 9.0, 9.0), recalled), {1: 1.0}, verdict)
+    options = SanitizeOptions.model_validate({"perturbation": {"steps": 40, "batch_size": 8}})
+    closely = look_closely(suspect, fit, quick, options)
+    assert {(p.target_class, p.form) for p in closely.perturbations} == {(1, form) for form in Form}
+    assert recalled in closely.perturbations
+    patch = next(p for p in closely.perturbations if p.form is Form.PATCH)
+    assert patch.size < 9.0, "and not what the first look had found"
+    assert closely.verdict is verdict
+    assert len(closely.others) >= 3, "of other starts"
