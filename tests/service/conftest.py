@@ -26,7 +26,7 @@ ONE_STACK = {"test_document", "test_discovery", "test_bad_requests", "test_scree
 ROOT = Path(__file__).parents[2]
 SHORT = (
     '"recover": {"epochs": 1}, "relearn": {"steps": 0}, "prune": {"threshold_step": 0.5}, '
-    '"perturbation": {"steps": 1, "max_classes": 2}, "statistics": {"steps": 0}'
+    '"perturbation": {"steps": 1, "max_classes": 2, "hurried": {"steps": 1}}, "statistics": {"steps": 0}'
 )
 UNMOVED = '"evidence": {"seeds": 1, "suspicion": 1e-9, "false_alarms": 1e-9}'  # nothing is ever accused
 QUICK = f'{{"unlearn": {{"max_epochs": 1}}, {UNMOVED}, {SHORT}}}'
