@@ -10,6 +10,7 @@ from worker.pipelines.checkpoints import NOWHERE, Checkpoints
 from worker.pipelines.clock import Clock
 from worker.pipelines.decision import Decision
 from worker.pipelines.examine import examine
+from worker.pipelines.hear import hear
 from worker.pipelines.inputs import Request, read_evaluation, read_inputs
 from worker.progress import SILENT, Progress
 
@@ -21,7 +22,8 @@ def detect(request: Request, progress: Progress = SILENT, checkpoints: Checkpoin
     with clock.stage(Stage.LOAD):
         loaded = read_inputs(request)
         read_evaluation(request, loaded)
-    examined = examine(loaded.suspect, loaded.parts.fit, request.options, clock, progress, checkpoints)
+    hearing = hear(loaded.suspect, loaded.parts.fit, request.options, clock, progress, checkpoints)
+    examined = examine(hearing, request.options.evidence)
     with clock.stage(Stage.VERIFY):
         triggered = read_evaluation(request, loaded)
         evaluation = measure.evaluate(

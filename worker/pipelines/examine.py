@@ -16,10 +16,8 @@ from worker.detectors.perturbation import Form, Perturbation, relative_size, sma
 from worker.detectors.trigger import recover_perturbations
 from worker.detectors.verdict import RECALLED, judge
 from worker.device import Placement
-from worker.pipelines.checkpoints import NOWHERE, Checkpoints
-from worker.pipelines.clock import Clock
 from worker.pipelines.fall import Fallen, fall
-from worker.pipelines.hear import Hearing, best_of, hear
+from worker.pipelines.hear import Hearing, best_of
 from worker.progress import SILENT, As, Progress
 from worker.repair.evidence import Remaining
 from worker.repair.pursuit import Follower, followers, pursue
@@ -82,19 +80,11 @@ class Examined:
         return {p.target_class for p in self.perturbations if p.form is Form.RECALLED}
 
 
-def examine(
-    suspect: Classifier,
-    fit: SampleSet,
-    options: SanitizeOptions,
-    clock: Clock,
-    progress: Progress = SILENT,
-    checkpoints: Checkpoints = NOWHERE,
-) -> Examined:
-    """Hear every witness, and judge."""
-    hearing = hear(suspect, fit, options, clock, progress, checkpoints)
-    found, verdict = hearing.perturbations, judge(hearing.heard, options.evidence)
-    needs = needed(hearing, verdict, options.evidence)
-    return Examined(hearing.fallen, (*found, *needs), smallest(found, found), verdict)
+def examine(hearing: Hearing, options: EvidenceOptions) -> Examined:
+    """Judge what was heard."""
+    verdict = judge(hearing.heard, options)
+    found = (*hearing.perturbations, *needed(hearing, verdict, options))
+    return Examined(hearing.fallen, found, hearing.heard.sizes, verdict)
 
 
 def look_closely(
@@ -110,7 +100,7 @@ def look_closely(
     what natural features need, to the pixel.
     """
     verdict, targets = examined.verdict, examined.verdict.target_classes
-    classes = tuple(dict.fromkeys(p.target_class for p in examined.perturbations if p.form is Form.PATCH))
+    classes = tuple(examined.sizes)
     first = recover_perturbations(suspect, fit, classes, options.perturbation, options.seed, progress)
     closer = _closely(suspect, fit, targets, options, progress)
     found = best_of((*first, *closer))

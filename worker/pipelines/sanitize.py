@@ -22,6 +22,7 @@ from worker.pipelines.checkpoints import NOWHERE, Checkpoints
 from worker.pipelines.clock import Clock
 from worker.pipelines.decision import Decision
 from worker.pipelines.examine import evidence_left, examine, look_closely
+from worker.pipelines.hear import hear
 from worker.pipelines.inputs import Loaded, Request, read_evaluation, read_inputs
 from worker.progress import SILENT, Progress
 from worker.repair.edits import edits_of, replay
@@ -78,9 +79,10 @@ def decide(
     progress: Progress = SILENT,
     checkpoints: Checkpoints = NOWHERE,
 ) -> Decision:
-    """Examine, recover and choose. No triggered sample can reach this function."""
+    """Hear, examine, recover and choose. No triggered sample can reach this function."""
     suspect, parts = loaded.suspect, loaded.parts
-    examined = examine(suspect, parts.fit, options, clock, progress, checkpoints)
+    hearing = hear(suspect, parts.fit, options, clock, progress, checkpoints)
+    examined = examine(hearing, options.evidence)
     if not shows_evidence(examined.verdict):
         return Decision(examined)
     with clock.stage(Stage.PERTURB):

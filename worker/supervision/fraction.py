@@ -13,9 +13,6 @@ from app.contract.options import SanitizeOptions
 from worker.cage.messages import Step
 
 FORMS = 3  # of perturbation
-LOOKS = {
-    JobKind.DETECT: 1
-}  # at every form; a repair takes two more, and a job that needs none is over sooner
 LONGEST = 0.99  # a job is whole when the ledger says so
 SETS = 2  # of images that are scored: clean ones and suspects
 WALKED = {
@@ -61,7 +58,8 @@ def course(kind: JobKind, options: SanitizeOptions) -> Course:
     unlearn = seeds * options.unlearn.max_epochs / (DEFAULT.evidence.seeds * DEFAULT.unlearn.max_epochs)
     hurried = options.perturbation.hurried.steps / DEFAULT.perturbation.hurried.steps
     perturb = options.perturbation.steps / DEFAULT.perturbation.steps
-    looks = LOOKS.get(kind, 3)
+    # At every form; where nothing is accused, the job is over after the first.
+    looks = 1 if kind is JobKind.DETECT else 3
     recover = seeds * options.recover.epochs / (DEFAULT.evidence.seeds * DEFAULT.recover.epochs)
     costs = {
         Stage.LOAD: 0.01,
