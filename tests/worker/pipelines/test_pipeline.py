@@ -22,7 +22,13 @@ SHORT: dict[str, Any] = {
     "split": {"fit": 0.2, "select": 0.1},
     "unlearn": {"max_epochs": 8, "lr": 0.01, "stop_accuracy": 0.3},
     "recover": {"epochs": 2},
-    "perturbation": {"steps": 40, "batch_size": 16, "success": 0.3, "max_classes": 4},
+    "perturbation": {
+        "steps": 40,
+        "batch_size": 16,
+        "success": 0.3,
+        "max_classes": 4,
+        "hurried": {"batch_size": 6},  # of fewer steps it accuses nobody
+    },
     "statistics": {"steps": 2, "batch_size": 8},
     "relearn": {"steps": 5, "gently": {"steps": 5}},
     "prune": {"threshold_step": 0.3},
