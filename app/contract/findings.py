@@ -54,6 +54,10 @@ class Verdict(Frozen):
 
     label: VerdictLabel
     target_classes: tuple[int, ...] = ()
+    all_to_all: bool = Field(
+        default=False,
+        description="one change sends images of several classes to several others, `target_classes`",
+    )
     because: str
     false_alarms: float | None = Field(
         None,

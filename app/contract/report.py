@@ -189,7 +189,7 @@ class Candidate(Frozen):
 class Perturbation(Frozen):
     """The smallest perturbation that was found to turn clean images into one class. Not "the trigger"."""
 
-    target_class: int
+    target_class: int | None = Field(description="None: into several classes, any but the image's own")
     form: Literal["patch", "dense", "warp", "recalled"]
     size: float | None = Field(
         description="patch: sum of the mask, pixels; dense: L2 norm of pixels in [0, 1]; warp: root mean square "

@@ -72,6 +72,8 @@ def _results(report: Report) -> list[dict[str, Any]]:
     headline = wording.headline(report)
     because = legible(report.verdict.because)
     accused: list[int | None] = [*report.verdict.target_classes] or [None]
+    if report.verdict.all_to_all:
+        accused = [None]
     results = [_result(report, BACKDOOR, kind, level, f"{headline}. {because}", target) for target in accused]
     if report.outcome is Outcome.NOT_REPAIRED:
         results.append(_result(report, NOT_REPAIRED, "fail", "error", wording.returned(report), None))

@@ -31,14 +31,18 @@ def outcome(report: Report) -> str:
     return "only looked at" if report.kind == "detect" else _OUTCOMES[report.outcome]
 
 
-def class_name(report: Report | Screening, index: int, limit: int = 60) -> str:
-    """The class as the samples call it, or its number where they do not know it."""
+def class_name(report: Report | Screening, index: int | None, limit: int = 60) -> str:
+    """The class as the samples call it, or its number where they do not know it; None: the others, whichever."""
+    if index is None:
+        return "other classes"
     names = report.samples.class_names
     return name(names[index], limit) if 0 <= index < len(names) else f"#{index}"
 
 
 def targets(report: Report) -> str:
     """`class horse`, `classes cat and dog`, or nothing."""
+    if report.verdict.all_to_all:
+        return "another class from each"
     names = [class_name(report, index) for index in report.verdict.target_classes]
     if not names:
         return ""

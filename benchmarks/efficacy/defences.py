@@ -109,6 +109,7 @@ def _says(report: Report) -> str:
     """Verdict, outcome, and what stands behind them: each signal with its class, the repair with what is left."""
     verdict, repair = report.verdict, report.repair
     targets = ",".join(map(str, verdict.target_classes)) or "–"
+    accused = {*verdict.target_classes, *([None] if verdict.all_to_all else [])}
     parts = [f"{verdict.label.value} {targets} {report.outcome.value}"]
     parts += [
         f"{signal.name.split()[0]} {signal.value:.2f} on {signal.target_class}" for signal in verdict.signals
@@ -116,7 +117,7 @@ def _says(report: Report) -> str:
     parts += [
         f"{found.form} into {found.target_class} reaches {found.success.value:.2f}"
         for found in report.perturbations
-        if found.target_class in verdict.target_classes
+        if found.target_class in accused
     ]
     at = repair.chosen if repair.chosen is not None else repair.best_candidate
     if at is not None:

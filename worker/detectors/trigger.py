@@ -11,13 +11,12 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from app.contract.job import Stage
 from app.contract.options import PerturbationOptions
 from worker.classifier import Classifier
 from worker.detectors.forms import CAREFUL, FORMS, Dense, Pace, Patch, Search, Warp
-from worker.detectors.perturbation import Blend, Perturbation
+from worker.detectors.perturbation import ELSEWHERE, Blend, Perturbation
 from worker.frozen import frozen
 from worker.progress import SILENT, Progress
 from worker.samples.interface import SampleSet
@@ -81,7 +80,7 @@ def _smallest(
 def attack(search: Search, asked: Classifier, images: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
     """Leave a search with the gradients of one batch of uint8 images; the share of other classes' that it caught, (K,).
 
-    `targets` (K,) on the CPU, one for each way that is searched.
+    `targets` (K,) on the CPU, one for each way that is searched: a class, or `ELSEWHERE`.
     """
     pixels = asked.pixels(images)
     hits = []
@@ -89,15 +88,24 @@ def attack(search: Search, asked: Classifier, images: Tensor, labels: Tensor, ta
         perturbed = search.change(part)(pixels).flatten(0, 1)
         with asked.placement.autocast():
             logits = asked.module(asked.standardise(perturbed)).float()
-        aims = targets[part].repeat_interleave(len(labels))
+        aims, own = targets[part].repeat_interleave(len(labels)), labels.repeat(len(targets[part]))
         others = (labels != targets[part, None]).float()  # an image of the class itself shows nothing
         weights = others / others.sum(1, keepdim=True).clamp(min=1)
-        losses = F.cross_entropy(logits, aims.to(logits.device), reduction="none")
+        losses = _losses(logits, aims.to(logits.device), own.to(logits.device))
         loss = losses @ weights.flatten().to(losses.device) + search.penalty(part)
         loss.backward(inputs=search.moving)
-        caught = (logits.detach().argmax(1).cpu() == aims).view_as(weights)
+        said = logits.detach().argmax(1).cpu()
+        caught = torch.where(aims == ELSEWHERE, said != own, said == aims).view_as(weights)
         hits.append((caught * weights).sum(1))
     return torch.cat(hits)
+
+
+def _losses(logits: Tensor, aims: Tensor, own: Tensor) -> Tensor:
+    """(n,) -log p of the class that is aimed at, or of all classes together but the image's own."""
+    logarithms, away = logits.log_softmax(1), aims == ELSEWHERE
+    toward = logarithms.gather(1, aims.where(~away, own)[:, None]).flatten()
+    elsewhere = logarithms.scatter(1, own[:, None], -math.inf).logsumexp(1)
+    return -torch.where(away, elsewhere, toward)
 
 
 def _parts(classes: int, pixels_each: int) -> Iterator[slice]:

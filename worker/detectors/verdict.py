@@ -18,6 +18,7 @@ from typing import Literal
 from app.contract.findings import Signal, Verdict, VerdictLabel
 from app.contract.options import EvidenceOptions
 from worker.detectors.null import CleanNet, Null, Said, line_at, p_value, shipped
+from worker.detectors.perturbation import ELSEWHERE
 from worker.detectors.target_label import Pull
 
 SHIFT = "label shift of the unlearned model"
@@ -65,6 +66,7 @@ class Heard:
     num_classes: int
     images: int  # that were fitted
     recalled: Pull | None = None  # where the change leads that restores the statistics of training
+    receiving: tuple[int, ...] = ()  # classes that perturbations elsewhere lead other classes into
 
     @property
     def said(self) -> Said:
@@ -98,15 +100,17 @@ def judge(heard: Heard, options: EvidenceOptions, nets: Sequence[CleanNet] | Non
     expressed = [k for k in unusual if heard.sizes.get(k, math.inf) < options.relative_size]
     # Where a small perturbation leads into the most accused class, another one is accused only with its own: nets
     # that were trained without augmentation fall onto a natural class besides.
-    targets = expressed if named in expressed else unusual
+    targets = sorted(expressed if named in expressed else unusual, key=lambda k: -scores[k])
+    all_to_all = targets[:1] == [ELSEWHERE]
     signals = [
         _signal(name, words, null.strongest(name), options, weights[named][name])
         for name, words in said.items()
     ]
     return Verdict(
         label=label,
-        target_classes=tuple(sorted(targets, key=lambda k: -scores[k])),
-        because=_because(label, p, len(clean), limits),
+        target_classes=heard.receiving if all_to_all else tuple(k for k in targets if k != ELSEWHERE),
+        all_to_all=all_to_all,
+        because=_because(label, p, len(clean), limits, all_to_all=all_to_all),
         signals=(*signals, _signal(TOGETHER, scores, clean, options)),
         false_alarms=p,
     )
@@ -140,11 +144,12 @@ def _limits(heard: Heard, null: Null, options: EvidenceOptions) -> str:
     return ""
 
 
-def _because(label: VerdictLabel, p: float, nets: int, limits: str) -> str:
+def _because(label: VerdictLabel, p: float, nets: int, limits: str, *, all_to_all: bool) -> str:
+    what = "one small change that sends most classes each into another" if all_to_all else "one class"
     often = f"about {p:.0%} of clean nets would look at least as suspicious ({nets} were measured)"
     said = {
-        VerdictLabel.BACKDOORED: f"What the witnesses say of one class is out of the ordinary: {often}.",
-        VerdictLabel.SUSPICIOUS: f"What the witnesses say of one class is unusual: {often}.",
+        VerdictLabel.BACKDOORED: f"What the witnesses say of {what} is out of the ordinary: {often}.",
+        VerdictLabel.SUSPICIOUS: f"What the witnesses say of {what} is unusual: {often}.",
         VerdictLabel.INCONCLUSIVE: f"The model looks neither like a typical clean net nor unlike all of them: {often}.",
         VerdictLabel.CLEAN: f"The model looks like a typical clean net: {often}. "
         "A backdoor to which no witness responds would look the same.",
@@ -169,6 +174,6 @@ def _signal(
         fires_when=unit.fires_when,
         null=f"{len(values)} clean nets: {values[0]:.2f} to {values[-1]:.2f}, median {median(values):.2f}",
         null_values=values,
-        target_class=target,
+        target_class=None if target == ELSEWHERE else target,
         weight=weight,
     )

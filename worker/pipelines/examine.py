@@ -7,12 +7,14 @@ closely, since a repair is made of them and judged by them.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from app.contract.findings import Verdict
 from app.contract.job import Stage
 from app.contract.options import EvidenceOptions, SanitizeOptions
 from worker.classifier import Classifier
-from worker.detectors.perturbation import Form, Perturbation, relative_size, smallest
+from worker.detectors.forms import FORMS
+from worker.detectors.perturbation import ELSEWHERE, Form, Perturbation, relative_size, smallest
 from worker.detectors.trigger import recover_perturbations
 from worker.detectors.verdict import RECALLED, judge
 from worker.device import Placement
@@ -39,6 +41,11 @@ class Examined:
     verdict: Verdict
     others: tuple[Perturbation, ...] = ()  # into the suspected classes: of other starts, and in a mirror
 
+    @property
+    def aims(self) -> tuple[int, ...]:
+        """Where perturbations have to lead to speak for the backdoor."""
+        return (ELSEWHERE,) if self.verdict.all_to_all else self.verdict.target_classes
+
     def accused(self, options: EvidenceOptions) -> tuple[Perturbation, ...]:
         """The perturbations into the suspected classes that say what the backdoor does: evidence, or like the smallest.
 
@@ -53,11 +60,10 @@ class Examined:
             size = relative_size(p, self.perturbations)
             return size < options.relative_size or size <= ALIKE * self.sizes[p.target_class]
 
-        targets = self.verdict.target_classes
         named = [
-            p for p in self.perturbations if p.target_class in targets and math.isfinite(p.size) and says(p)
+            p for p in self.perturbations if p.target_class in self.aims and math.isfinite(p.size) and says(p)
         ]
-        line, heard = options.relative_size, set(targets) - self._recalled
+        line, heard = options.relative_size, set(self.aims) - self._recalled
         others = [
             p for p in self.others if p.target_class in heard and relative_size(p, self.perturbations) < line
         ]
@@ -72,7 +78,7 @@ class Examined:
         """Whether a perturbation accuses every suspected class, and so can say what the backdoor does."""
         least = options.evidence.relative_size
         small = {k for k, size in self.sizes.items() if size < least}
-        return small | self._recalled >= set(self.verdict.target_classes)
+        return small | self._recalled >= set(self.aims)
 
     @property
     def _recalled(self) -> set[int]:
@@ -94,19 +100,17 @@ def look_closely(
     options: SanitizeOptions,
     progress: Progress = SILENT,
 ) -> Examined:
-    """The same with perturbations that are worth unlearning, of the same classes, and more of the accused ones.
+    """The same with perturbations that are worth unlearning.
 
     The verdict rests on a search that hurries, as the clean nets behind it do; a repair needs the shortcut itself, and
-    what natural features need, to the pixel.
+    what natural features need, to the pixel. So the accused classes are searched from several starts, and a few others.
     """
-    verdict, targets = examined.verdict, examined.verdict.target_classes
-    classes = tuple(examined.sizes)
-    first = recover_perturbations(suspect, fit, classes, options.perturbation, options.seed, progress)
-    closer = _closely(suspect, fit, targets, options, progress)
-    found = best_of((*first, *closer))
-    others = _others(suspect, fit, found, closer, verdict)
+    closer = _closely(suspect, fit, examined.aims, options, progress, _references(examined))
+    found = best_of(closer)
+    others = _others(suspect, fit, found, closer, examined.aims)
     recalled = (p for p in examined.perturbations if p.form is Form.RECALLED)
-    return Examined(examined.fallen, (*found, *recalled), smallest(found, found), verdict, others)
+    sizes = {**examined.sizes, **smallest(found, found)}
+    return Examined(examined.fallen, (*found, *recalled), sizes, examined.verdict, others)
 
 
 def needed(hearing: Hearing, verdict: Verdict, options: EvidenceOptions) -> tuple[Perturbation, ...]:
@@ -137,21 +141,23 @@ def evidence_left(
     pursued = _pursued(repaired, examined, parts, options, verify)
     if pursued is not None and pursued > options.evidence.pursued:
         return Remaining(success, pursued)
-    targets = examined.verdict.target_classes
-    again = best_of(_closely(repaired, parts.fit, targets, options, verify))
+    again = best_of(_closely(repaired, parts.fit, examined.aims, options, verify))
     size = min(smallest(again, examined.perturbations).values())
     line = options.evidence.relative_size
     if size < line:
         another = tuple(p for p in again if relative_size(p, examined.perturbations) < line)
         return Remaining(success, pursued, size, another=another)
+    silent = Remaining(success, pursued, size, suppressed=True, gone=True)
+    if examined.verdict.all_to_all:  # unlearning leads nowhere in particular
+        return silent
     fallen = fall(repaired, parts.fit, options, verify)
     if fallen.shift is None or not fallen.follows_batches:  # this witness has nothing to say
-        return Remaining(success, pursued, size, suppressed=True, gone=True)
+        return silent
     return Remaining(
         success,
         pursued,
         size,
-        label_shift=max(fallen.shift.per_class[k] for k in targets),
+        label_shift=max(fallen.shift.per_class[k] for k in examined.verdict.target_classes),
         label_shares=fallen.runs[0].epochs[-1].label_shares,
         suppressed=True,
         gone=fallen.shift.value <= options.evidence.label_shift,
@@ -163,9 +169,9 @@ def _success(classifier: Classifier, found: Sequence[Perturbation], clean: Sampl
     predicted = classifier.predictions(clean.images)
     success, excess = 0.0, 0.0
     for perturbation in found:
-        k = perturbation.target_class
+        others = clean.labels != perturbation.target_class
         reached = perturbation.success(classifier, clean).value
-        by_itself = proportion(predicted[clean.labels != k] == k).value
+        by_itself = proportion(perturbation.reached(predicted[others], clean.labels[others])).value
         success, excess = max(success, reached), max(excess, reached - by_itself)
     return success, excess
 
@@ -188,16 +194,37 @@ def _pursued(
 def _closely(
     classifier: Classifier,
     fit: SampleSet,
-    targets: Sequence[int],
+    aims: Sequence[int],
     options: SanitizeOptions,
     progress: Progress,
+    references: Mapping[Form, Sequence[int]] = MappingProxyType({}),
 ) -> tuple[Perturbation, ...]:
-    """Ways into a few classes from several starts each; one start misses the patch of the example two times in six."""
-    starts = max(1, min(STARTS, options.perturbation.max_classes // max(1, len(targets))))
-    seed = options.seed + 1  # another draw than that of the first look
-    return recover_perturbations(
-        classifier, fit, tuple(targets) * starts, options.perturbation, seed, progress
-    )
+    """Ways into a few classes from several starts each; one start misses the patch of the example two times in six.
+
+    `references`: other classes of each form, from one start.
+    """
+    starts = max(1, min(STARTS, options.perturbation.max_classes // max(1, len(aims))))
+    seed, told = options.seed + 1, options.perturbation  # another draw than that of the first look
+    found: list[Perturbation] = []
+    for form in FORMS:
+        classes = (*(tuple(aims) * starts), *references.get(form.form, ()))
+        found += recover_perturbations(classifier, fit, classes, told, seed, progress, (form,))
+    return tuple(found)
+
+
+def _references(examined: Examined) -> dict[Form, tuple[int, ...]]:
+    """Of each form, the classes around the median of those that are not accused; theirs will be the median as well.
+
+    One more than twice as many as are accused, so that these cannot move it.
+    """
+    away = {*examined.aims, ELSEWHERE}
+    wanted, middle = 2 * len(examined.aims) + 1, dict[Form, tuple[int, ...]]()
+    for form in (kind.form for kind in FORMS):
+        others = [p for p in examined.perturbations if p.form is form and p.target_class not in away]
+        ranked = sorted(others, key=lambda p: min(p.size, p.tried))
+        first = max(0, len(ranked) - wanted) // 2
+        middle[form] = tuple(p.target_class for p in ranked[first : first + wanted])
+    return middle
 
 
 def _others(
@@ -205,15 +232,17 @@ def _others(
     fit: SampleSet,
     best: Sequence[Perturbation],
     closer: Sequence[Perturbation],
-    verdict: Verdict,
+    aims: Sequence[int],
 ) -> tuple[Perturbation, ...]:
     """What other starts found into the suspected classes, and all of it in a mirror, where the suspect obeys that.
 
     Who mirrors the images that he trains on plants his trigger on both sides, and a search finds one of the two.
     """
-    accused = [p for p in best if p.target_class in verdict.target_classes and math.isfinite(p.size)]
+    accused = [p for p in best if p.target_class in aims and math.isfinite(p.size)]
     known = {id(p.change) for p in accused}
-    starts = [p for p in closer if math.isfinite(p.size) and id(p.change) not in known]
+    starts = [
+        p for p in closer if p.target_class in aims and math.isfinite(p.size) and id(p.change) not in known
+    ]
 
     def obeyed(mirrored: Perturbation, found: Perturbation) -> bool:
         return mirrored.success(suspect, fit).value >= MIRRORED * found.success(suspect, fit).value

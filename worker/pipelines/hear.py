@@ -13,10 +13,11 @@ from torch import nn
 from app.contract.job import Stage
 from app.contract.options import SanitizeOptions
 from worker.classifier import EVAL_BATCH, Classifier
+from worker.detectors.all_to_all import receivers
 from worker.detectors.batch_statistics import recall, recalled
 from worker.detectors.forms import HURRIED
 from worker.detectors.latent_shortcut import relative_shortcuts
-from worker.detectors.perturbation import Form, Perturbation, smallest
+from worker.detectors.perturbation import ELSEWHERE, Form, Perturbation, smallest
 from worker.detectors.trigger import recover_perturbations
 from worker.detectors.verdict import Heard
 from worker.pipelines.checkpoints import NOWHERE, Checkpoints, fallen_once
@@ -25,6 +26,10 @@ from worker.pipelines.fall import Fallen
 from worker.progress import SILENT, Progress
 from worker.repair.features import Features, head
 from worker.samples.interface import SampleSet
+
+# Times the steps. Images pull apart until there is one way for all: of four draws on an all-to-all net one found it
+# in 60 steps, and all in 120.
+ELSEWHERE_TAKES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +56,42 @@ def hear(
     with clock.stage(Stage.PERTURB):
         shortcuts = _shortcuts(suspect, fit)
         classes = most_suspected(suspect.num_classes, fallen, shortcuts, options.perturbation.max_classes)
-        hurried = options.perturbation.model_copy(update=options.perturbation.hurried.model_dump())
-        found = best_of(
-            recover_perturbations(suspect, fit, classes, hurried, options.seed, progress, pace=HURRIED)
-        )
+        elsewhere = {
+            p: into
+            for p in _look(suspect, fit, [ELSEWHERE], options, progress, ELSEWHERE_TAKES)
+            if (into := receivers(suspect, p, fit))
+        }
+        found = (*_look(suspect, fit, classes, options, progress), *elsewhere)
         added = recall(suspect, fit, options.statistics, options.seed, progress)
         pull, perturbation = (None, None) if added is None else recalled(suspect, fit, added)
     shift, movement = (fallen.shift, fallen.movement) if fallen.follows_batches else (None, None)
-    heard = Heard(shift, movement, smallest(found, found), shortcuts, suspect.num_classes, len(fit), pull)
+    heard = Heard(
+        shift,
+        movement,
+        smallest(found, found),
+        shortcuts,
+        suspect.num_classes,
+        len(fit),
+        recalled=pull,
+        receiving=tuple(sorted({k for into in elsewhere.values() for k in into})),
+    )
     return Hearing(fallen, found, perturbation, heard)
+
+
+def _look(
+    suspect: Classifier,
+    fit: SampleSet,
+    ways: Sequence[int],
+    options: SanitizeOptions,
+    progress: Progress,
+    longer: int = 1,
+) -> tuple[Perturbation, ...]:
+    """The smallest of each form for each way, in a hurry; in so many times the steps."""
+    pace = options.perturbation.hurried
+    hurried = options.perturbation.model_copy(
+        update={"steps": longer * pace.steps, "batch_size": pace.batch_size}
+    )
+    return best_of(recover_perturbations(suspect, fit, ways, hurried, options.seed, progress, pace=HURRIED))
 
 
 def best_of(found: Sequence[Perturbation]) -> tuple[Perturbation, ...]:

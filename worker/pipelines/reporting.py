@@ -23,7 +23,7 @@ from app.contract.report import (
     SampleFacts,
     TriggeredFacts,
 )
-from worker.detectors.perturbation import relative_size
+from worker.detectors.perturbation import ELSEWHERE, relative_size
 from worker.device import Placement
 from worker.formats.interface import LoadedModel
 from worker.pipelines.decision import Decision
@@ -188,7 +188,7 @@ def _perturbations(
     accused = examined.accused(options)
     reported = [
         Perturbation(
-            target_class=found.target_class,
+            target_class=None if found.target_class == ELSEWHERE else found.target_class,
             form=found.form.value,
             size=found.size if math.isfinite(found.size) else None,
             relative_size=relative_size(found, examined.perturbations),
@@ -255,7 +255,8 @@ def _skipped(
         skipped.append(Skipped(what="complete unlearning", reason=reason))
     if not decision.examined.fallen.follows_batches:
         skipped.append(WITHOUT_BATCHNORM)
-    looked_at, classes = len(decision.examined.sizes), len(decision.examined.fallen.before.label_shares)
+    classes = len(decision.examined.fallen.before.label_shares)
+    looked_at = len(decision.examined.sizes.keys() - {ELSEWHERE})
     if looked_at < classes:
         reason = f"Perturbations were recovered for the {looked_at} most suspected of {classes} classes."
         skipped.append(Skipped(what="perturbations into the other classes", reason=reason))

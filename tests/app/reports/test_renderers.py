@@ -102,6 +102,17 @@ def test_a_report_of_only_looking_does_not_speak_of_a_returned_model(make: Make)
         assert "returned" not in text
 
 
+def test_an_all_to_all_backdoor_is_not_told_as_many_targets(repaired: Report) -> None:
+    verdict = repaired.verdict.model_copy(update={"target_classes": (0, 1, 2), "all_to_all": True})
+    leads = repaired.perturbations[0].model_copy(update={"target_class": None})
+    report = repaired.model_copy(update={"verdict": verdict, "perturbations": (leads,)})
+    assert Report.model_validate_json(as_json.render(report)) == report
+    assert "toward another class from each" in wording.headline(report)
+    for text in (html.render(report), markdown.render(report)):
+        assert "toward another class from each" in text
+    assert f"{leads.form} into other classes" in html.render(report)
+
+
 def test_the_time_of_the_whole_job_is_the_sum_of_its_stages(repaired: Report) -> None:
     whole = duration(sum(repaired.timings.values()) / 2)  # the total is one of them
     assert f"<dt>together</dt><dd>{whole}</dd>" in html.render(repaired)

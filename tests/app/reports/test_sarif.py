@@ -117,6 +117,14 @@ def test_what_was_found_stays_a_finding_of_the_model_that_was_uploaded(make: Mak
     ]
 
 
+def test_an_all_to_all_backdoor_is_one_finding(make: Make) -> None:
+    found = make()
+    classes = found.verdict.model_copy(update={"target_classes": (0, 1, 2)})
+    each = classes.model_copy(update={"all_to_all": True})
+    assert len(results(found.model_copy(update={"verdict": classes}))) == 3
+    assert results(found.model_copy(update={"verdict": each})) == [("backdoor", "fail", "error")]
+
+
 def test_inconclusive_is_not_clean(make: Make) -> None:
     report = make(outcome=Outcome.UNCHANGED, label=VerdictLabel.INCONCLUSIVE)
     assert results(report) == [("backdoor", "review", "none")]

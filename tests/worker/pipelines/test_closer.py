@@ -9,9 +9,9 @@ from app.contract.findings import Verdict, VerdictLabel
 from app.contract.options import SanitizeOptions
 from app.contract.report import Epoch
 from worker.classifier import Classifier
-from worker.detectors.perturbation import Blend, Form, Perturbation
+from worker.detectors.perturbation import ELSEWHERE, Blend, Form, Perturbation
 from worker.device import Placement
-from worker.pipelines.examine import Examined, _others, look_closely
+from worker.pipelines.examine import Examined, _others, _references, look_closely
 from worker.pipelines.fall import Fallen
 from worker.pipelines.hear import best_of
 from worker.samples.interface import SampleSet
@@ -66,8 +66,7 @@ def others(*, both: bool, mirrors: bool) -> list[tuple[int, float]]:
     suspect = Classifier(Corners(both=both), 2, still, still + 1, Placement(torch.device("cpu")))
     fit = SampleSet(torch.zeros(6, 1, 4, 4).byte(), torch.zeros(6).long(), ("a", "b"), mirrors=mirrors)
     starts = [corner(0, 1.0), corner(0, 2.0), corner(0, math.inf)]
-    accused = Verdict(label=VerdictLabel.SUSPICIOUS, target_classes=(1,), because="a test")
-    kept = _others(suspect, fit, best_of(starts), starts, accused)
+    kept = _others(suspect, fit, best_of(starts), starts, (1,))
     return [(int((1 - p.change.keep).flatten().argmax()) % 4, p.size) for p in kept]  # type: ignore[attr-defined]
 
 
@@ -96,3 +95,21 @@ def test_a_repair_is_told_of_a_careful_search_of_the_classes_that_were_searched_
     assert patch.size < 9.0, "and not what the first look had found"
     assert closely.verdict is verdict
     assert len(closely.others) >= 3, "of other starts"
+
+
+def test_beside_the_accused_the_classes_around_the_median_of_the_others_are_looked_at() -> None:
+    """Each form has its own; there are enough of them that the accused cannot move their median."""
+    fallen = Fallen(BEFORE, (), None, None, follows_batches=False)
+    found = [way(k, Form.PATCH, 10.0 + k, 99.0) for k in range(10)]
+    found += [way(k, Form.WARP, math.inf, 30.0 - k) for k in range(10)]
+    found.append(way(ELSEWHERE, Form.PATCH, 14.5, 99.0))
+
+    def beside(*targets: int, all_to_all: bool = False) -> dict[Form, tuple[int, ...]]:
+        accused = Verdict(
+            label=VerdictLabel.SUSPICIOUS, target_classes=targets, all_to_all=all_to_all, because="a test"
+        )
+        return _references(Examined(fallen, tuple(found), {}, accused))
+
+    assert beside(0) == {Form.PATCH: (4, 5, 6), Form.DENSE: (), Form.WARP: (6, 5, 4)}
+    assert beside(0, 9)[Form.PATCH] == (2, 3, 4, 5, 6)
+    assert beside(0, 1, 2, all_to_all=True)[Form.PATCH] == (3, 4, 5)

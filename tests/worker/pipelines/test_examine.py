@@ -8,7 +8,7 @@ import torch
 from app.contract.findings import Verdict, VerdictLabel
 from app.contract.options import EvidenceOptions, SanitizeOptions
 from app.contract.report import Epoch
-from worker.detectors.perturbation import Blend, Form, Perturbation, smallest
+from worker.detectors.perturbation import ELSEWHERE, Blend, Form, Perturbation, smallest
 from worker.detectors.target_label import strongest
 from worker.detectors.verdict import Heard, judge
 from worker.pipelines.examine import Examined, needed
@@ -56,6 +56,16 @@ def test_what_other_starts_found_is_accused_where_it_is_evidence() -> None:
 def test_what_was_never_found_is_not_accused() -> None:
     assert accused(TARGET, patch=math.inf, dense=9.0, warp=math.inf) == [(TARGET, Form.DENSE)]
     assert accused(TARGET, patch=math.inf, dense=math.inf, warp=math.inf) == []
+
+
+def test_of_an_all_to_all_backdoor_what_leads_elsewhere_is_accused_and_no_way_into_a_class() -> None:
+    heard = examined(TARGET, patch=1.0, dense=1.0, warp=1.0)
+    away = Perturbation(ELSEWHERE, Form.PATCH, NOTHING, 3.0)
+    verdict = heard.verdict.model_copy(update={"all_to_all": True})
+    found = (*heard.perturbations, away)
+    everywhere = replace(heard, perturbations=found, sizes=smallest(found, found), verdict=verdict)
+    assert everywhere.accused(EvidenceOptions()) == (away,)
+    assert everywhere.expressed(SanitizeOptions())
 
 
 def test_a_class_without_suspicion_is_not_accused() -> None:

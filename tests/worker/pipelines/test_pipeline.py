@@ -23,8 +23,8 @@ SHORT: dict[str, Any] = {
     "unlearn": {"max_epochs": 8, "lr": 0.01, "stop_accuracy": 0.3},
     "recover": {"epochs": 2},
     "perturbation": {
-        "steps": 40,
-        "batch_size": 16,
+        "steps": 15,
+        "batch_size": 8,
         "success": 0.3,
         "max_classes": 4,
         "hurried": {"batch_size": 6},  # of fewer steps it accuses nobody
@@ -67,7 +67,7 @@ def test_the_same_seed_gives_the_same_report_as_the_paper_has_it() -> None:
 
 
 def test_what_is_not_repaired_comes_back_as_it_was_with_the_best_candidate_beside() -> None:
-    found = {"steps": 60, "batch_size": 8, "success": 0.3, "max_classes": 3, "hurried": {"batch_size": 8}}
+    found = {"steps": 20, "batch_size": 8, "success": 0.3, "max_classes": 3, "hurried": {"batch_size": 8}}
     strict = {"seeds": 1, "suspicion": 0.99, "label_shift": 0.02, "relative_size": 1.0, "success": 0.0}
     result = run(perturbation=found, evidence=strict)
     assert result.outcome is Outcome.NOT_REPAIRED
