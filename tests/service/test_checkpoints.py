@@ -13,7 +13,7 @@ from tests.service.test_faults import CHILD
 
 OPTIONS = (
     '{"unlearn": {"max_epochs": 2}, "evidence": {"seeds": 1}, '
-    '"perturbation": {"steps": 60, "batch_size": 8, "max_classes": 3, "hurried": {"steps": 20}}, '
+    '"perturbation": {"steps": 15, "batch_size": 8, "max_classes": 3, "hurried": {"steps": 20}}, '
     '"statistics": {"steps": 1}, '
     '"relearn": {"steps": 10, "gently": {"steps": 10}}}'
 )

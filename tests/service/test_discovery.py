@@ -17,7 +17,7 @@ from tests.service.conftest import Server
 REFUSED = {
     "unlearn": {"max_epochs": 12},
     "evidence": {"seeds": 1, "suspicion": 0.99, "label_shift": 0.01},
-    "perturbation": {"steps": 1},
+    "perturbation": {"steps": 1, "hurried": {"steps": 1}},
     "statistics": {"steps": 0},
     "recover": {"epochs": 1},
     "relearn": {"steps": 0},
