@@ -38,7 +38,16 @@ def heard(line: dict[str, Any]) -> Heard:
         strongest(line[name]) if follows and line.get(name) else None for name in ("shift", "movement")
     )
     pull = strongest(line["recalled"]) if line.get("recalled") else None
-    return Heard(shift, movement, smallest(found, found), line.get("shortcuts", ()), 10, FITTED, pull)
+    return Heard(
+        shift,
+        movement,
+        smallest(found, found),
+        line.get("shortcuts", ()),
+        10,
+        FITTED,
+        pull,
+        receiving=tuple(line.get("receiving", ())),
+    )
 
 
 def clean_net(line: dict[str, Any]) -> CleanNet:

@@ -43,6 +43,7 @@ JUDGED = (
     "s",
 )
 WITNESSES = (verdicts.SHIFT, verdicts.MOVEMENT, verdicts.SIZE, verdicts.SHORTCUT, verdicts.RECALLED)
+ELSEWHERE = "all"  # to all
 SUMMARY = ("what", "share (95 %)")
 SCREENED = (
     "model",
@@ -73,7 +74,9 @@ class Judged:
 
     @property
     def named(self) -> bool:
-        """Whether the first accused class is the true target."""
+        """Whether the first accused class is the true target, or all are where it has none."""
+        if self.line["target"] is None:
+            return self.verdict.all_to_all
         return self.verdict.target_classes[:1] == (self.line["target"],)
 
     @property
@@ -150,19 +153,23 @@ def _mean(lines: list[Line], key: str) -> float | None:
 
 def _cells(model: Judged) -> tuple[str, ...]:
     line, verdict = model.line, model.verdict
-    own = {signal.name: f"{signal.value:.2f} on {signal.target_class}" for signal in verdict.signals}
+    own = {signal.name: f"{signal.value:.2f} on {_place(signal.target_class)}" for signal in verdict.signals}
     witnesses = (own.get(name, "–") for name in WITNESSES)
     return (
         line["name"] + (" (null)" if model.calibrates else ""),
         line["attack"] or "none",
-        "–" if line["target"] is None else str(line["target"]),
+        _place(line["target"]) if line["attack"] else "–",
         verdict.label.value,
-        ", ".join(map(str, verdict.target_classes)) or "–",
+        ELSEWHERE if verdict.all_to_all else ", ".join(map(str, verdict.target_classes)) or "–",
         f"{verdict.false_alarms:.0%}",
         f"{model.score:.1f}",
         *witnesses,
         f"{line['seconds']['whole']:.0f}",
     )
+
+
+def _place(k: int | None) -> str:
+    return ELSEWHERE if k is None else str(k)
 
 
 def _wrong(model: Judged) -> bool:

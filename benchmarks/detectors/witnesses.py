@@ -53,6 +53,7 @@ def measure(path: Path, card: Card, test: Images) -> dict[str, Any]:
         "movement": fallen.movement and fallen.movement.per_class,
         "shortcuts": heard.shortcuts,
         "recalled": heard.recalled and heard.recalled.per_class,
+        "receiving": heard.receiving,
         "epochs": [len(run.epochs) for run in fallen.runs],
         "perturbations": [
             {"class": p.target_class, "form": p.form.value, "size": p.size, "tried": p.tried} for p in found

@@ -154,7 +154,7 @@ def test_nothing_unproven_is_called_backdoored() -> None:
 
 
 @pytest.mark.parametrize("path", CARDS, ids=lambda path: path.stem)
-def test_a_model_is_what_its_card_says(path: Path, everything: Images, images: Images) -> None:
+def test_a_model_is_what_its_card_says(path: Path, everything: Images) -> None:
     card = read_card(path)
     weights = path.with_suffix(".safetensors")
     model = load(weights)
@@ -173,7 +173,7 @@ def test_a_model_is_what_its_card_says(path: Path, everything: Images, images: I
         if card.cross and (cross := measure_cross(model.module, everything, attack)):
             assert cross.low <= card.cross.high
             assert cross.high >= card.cross.low
-        assert measure_asr(model.module, images, attack, card.planted.target or 0).high >= LEAST_ASR
+        assert measure_asr(model.module, everything, attack, card.planted.target or 0).high >= LEAST_ASR
 
 
 def test_the_zoo_is_small_and_its_table_is_what_the_cards_say() -> None:

@@ -12,7 +12,7 @@ from worker.classifier import Classifier
 from worker.detectors.perturbation import Perturbation
 from worker.samples.interface import SampleSet
 
-SEVERAL = 0.25  # of the classes; natural ways lead into one or two of ten, a trigger's into five or more
+SEVERAL = 0.35  # of the classes; natural ways lead into two of ten at most, a trigger's into five or more
 
 
 def receivers(suspect: Classifier, found: Perturbation, clean: SampleSet) -> tuple[int, ...]:

@@ -22,7 +22,8 @@ from worker.samples.interface import SampleSet
 from worker.statistics import proportion
 
 # A target "class": any but the image's own (see `all_to_all`), and how many times as much as for one class natural
-# features need to lead there: patches 1.3 to 1.9 times on five clean nets, what is added 1.5 to 5.9 times.
+# features need to lead there: patches 1.3 to 1.9 times on five clean nets, what is added 1.5 to 5.9 times. It is less
+# on nets that were trained on other copies of the images, so where it leads is asked besides.
 ELSEWHERE = -1
 FARTHER = 2.0
 
