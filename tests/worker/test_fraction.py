@@ -15,15 +15,15 @@ from worker.supervision.fraction import course
 
 # Seconds that the runs of the backdoored example took: stage, last step, of how many, seconds.
 EXAMPLE = [
-    (Stage.UNLEARN, 12, 40, 21.5), (Stage.UNLEARN, 12, 40, 13.1), (Stage.UNLEARN, 12, 40, 12.7),
-    (Stage.PERTURB, 60, 60, 33.3), (Stage.PERTURB, 60, 60, 15.4), (Stage.PERTURB, 60, 60, 15.3),
-    (Stage.PERTURB, 60, 60, 17.7), (Stage.PERTURB, 150, 150, 79.4), (Stage.PERTURB, 150, 150, 77.1),
-    (Stage.PERTURB, 150, 150, 80.9), (Stage.PERTURB, 150, 150, 31.6), (Stage.PERTURB, 150, 150, 29.5),
-    (Stage.PERTURB, 150, 150, 33.2), (Stage.RECOVER, 20, 20, 14.3), (Stage.RECOVER, 20, 20, 10.2),
-    (Stage.RECOVER, 20, 20, 11.3), (Stage.CHOOSE, 23, 23, 12.6), (Stage.RELEARN, 300, 300, 180.8),
-    (Stage.VERIFY, 60, 60, 8.1), (Stage.VERIFY, 150, 150, 28.7), (Stage.VERIFY, 150, 150, 30.8),
-    (Stage.VERIFY, 150, 150, 31.0), (Stage.VERIFY, 14, 40, 14.6), (Stage.VERIFY, 14, 40, 15.1),
-    (Stage.VERIFY, 14, 40, 15.4),
+    (Stage.UNLEARN, 12, 40, 12.6), (Stage.UNLEARN, 12, 40, 6.7), (Stage.UNLEARN, 12, 40, 6.9),
+    (Stage.PERTURB, 120, 120, 4.0), (Stage.PERTURB, 111, 120, 2.0), (Stage.PERTURB, 69, 120, 1.3),
+    (Stage.PERTURB, 60, 60, 19.3), (Stage.PERTURB, 60, 60, 8.2), (Stage.PERTURB, 60, 60, 8.4),
+    (Stage.PERTURB, 60, 60, 8.7), (Stage.PERTURB, 150, 150, 29.5), (Stage.PERTURB, 150, 150, 29.2),
+    (Stage.PERTURB, 150, 150, 32.7), (Stage.RECOVER, 20, 20, 8.0), (Stage.RECOVER, 20, 20, 5.4),
+    (Stage.RECOVER, 20, 20, 5.5), (Stage.CHOOSE, 23, 23, 6.5), (Stage.RELEARN, 300, 300, 98.0),
+    (Stage.VERIFY, 60, 60, 4.3), (Stage.VERIFY, 150, 150, 17.0), (Stage.VERIFY, 123, 150, 13.6),
+    (Stage.VERIFY, 150, 150, 16.9), (Stage.VERIFY, 14, 40, 7.4), (Stage.VERIFY, 16, 40, 8.3),
+    (Stage.VERIFY, 15, 40, 7.8),
 ]  # fmt: skip
 STEPS = st.builds(Step, stage=st.sampled_from(Stage), done=st.integers(0, 9), total=st.integers(0, 7))
 

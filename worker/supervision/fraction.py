@@ -58,18 +58,18 @@ def course(kind: JobKind, options: SanitizeOptions) -> Course:
     unlearn = seeds * options.unlearn.max_epochs / (DEFAULT.evidence.seeds * DEFAULT.unlearn.max_epochs)
     hurried = options.perturbation.hurried.steps / DEFAULT.perturbation.hurried.steps
     perturb = options.perturbation.steps / DEFAULT.perturbation.steps
-    # At every form; where nothing is accused, the job is over after the first.
-    looks = 1 if kind is JobKind.DETECT else 3
+    # At every form: elsewhere, into the classes, closely; where nothing is accused, the job is over after the second.
+    looks = 2 if kind is JobKind.DETECT else 3
     recover = seeds * options.recover.epochs / (DEFAULT.evidence.seeds * DEFAULT.recover.epochs)
     costs = {
         Stage.LOAD: 0.01,
-        Stage.UNLEARN: 0.06 * unlearn,
+        Stage.UNLEARN: 0.07 * unlearn,
         Stage.SCORE: 0.04,
-        Stage.PERTURB: 0.1 * hurried + (0.39 * perturb if looks > 1 else 0),
-        Stage.RECOVER: 0.04 * recover,
+        Stage.PERTURB: 0.13 * hurried + (0.24 * perturb if looks > 2 else 0),
+        Stage.RECOVER: 0.05 * recover,
         Stage.CHOOSE: 0.02,
-        Stage.RELEARN: 0.21 * options.relearn.steps / DEFAULT.relearn.steps,
-        Stage.VERIFY: 0.11 * perturb + 0.05 * unlearn,
+        Stage.RELEARN: 0.25 * options.relearn.steps / DEFAULT.relearn.steps,
+        Stage.VERIFY: 0.13 * perturb + 0.06 * unlearn,
         Stage.WRITE: 0.01,
     }
     costs = {stage: cost for stage, cost in costs.items() if stage in WALKED[kind]}
