@@ -34,6 +34,7 @@ HEAD = (
         "row",
         "relative size",
         "way",
+        "recalled",
         "together",
         "outcome",
     ),
