@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -9,9 +10,11 @@ from torch.nn import functional as F
 
 from app.contract.findings import Verdict
 from app.contract.options import EvidenceOptions, PerturbationOptions
+from benchmarks.efficacy.subjects import WEIGHTS, classifier
+from tests.conftest import SAMPLES
 from worker.classifier import Classifier
 from worker.detectors.all_to_all import receivers
-from worker.detectors.forms import Patch
+from worker.detectors.forms import HURRIED, Patch
 from worker.detectors.perturbation import (
     ELSEWHERE,
     FARTHER,
@@ -24,6 +27,7 @@ from worker.detectors.perturbation import (
 from worker.detectors.trigger import _losses, recover_perturbations
 from worker.detectors.verdict import SIZE, Heard, judge
 from worker.device import Placement
+from worker.pipelines.hear import ELSEWHERE_TAKES
 from worker.samples.interface import SampleSet
 
 SIDE, CLASSES = 8, 4
@@ -98,6 +102,21 @@ def test_it_is_no_measure_for_the_others() -> None:
     found = [Perturbation(k, Form.PATCH, corner().change, size) for k, size in sizes.items()]
     assert typical_size(found[1], found) == 25.0
     assert typical_size(found[0], found) == FARTHER * 20.0
+
+
+@pytest.mark.parametrize(("name", "guilty"), [("all-to-all-resnet18", True), ("clean-resnet18w8-602", False)])
+def test_of_real_nets_the_one_is_heard_and_the_other_is_not(name: str, *, guilty: bool) -> None:
+    """250 clean images of the example, seed 0."""
+    every = np.load(SAMPLES.with_suffix(".npz"))
+    images, labels = torch.from_numpy(every["images"]).permute(0, 3, 1, 2), torch.from_numpy(every["labels"])
+    fit = SampleSet(images[::2], labels[::2], tuple("abcdefghij"))
+    model = classifier(WEIGHTS / f"{name}.safetensors", Placement(torch.device("cpu")))
+    given = PerturbationOptions().hurried
+    options = PerturbationOptions(steps=ELSEWHERE_TAKES * given.steps, batch_size=given.batch_size)
+    found = recover_perturbations(model, fit, [ELSEWHERE], options, seed=0, pace=HURRIED)
+    heard = [p for p in found if receivers(model, p, fit)]
+    assert bool(heard) is guilty
+    assert all(len(receivers(model, p, fit)) >= 4 for p in heard)
 
 
 def test_the_loss_is_that_of_the_class_or_of_all_but_the_own() -> None:
