@@ -71,9 +71,8 @@ def _results(report: Report) -> list[dict[str, Any]]:
     kind, level = KINDS[report.verdict.label]
     headline = wording.headline(report)
     because = legible(report.verdict.because)
-    accused: list[int | None] = [*report.verdict.target_classes] or [None]
-    if report.verdict.all_to_all:
-        accused = [None]
+    targets = () if report.verdict.all_to_all else report.verdict.target_classes
+    accused: list[int | None] = [*targets] or [None]
     results = [_result(report, BACKDOOR, kind, level, f"{headline}. {because}", target) for target in accused]
     if report.outcome is Outcome.NOT_REPAIRED:
         results.append(_result(report, NOT_REPAIRED, "fail", "error", wording.returned(report), None))

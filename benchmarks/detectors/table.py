@@ -21,7 +21,7 @@ from app.contract.options import EvidenceOptions
 from app.contract.report import Estimate
 from benchmarks.detectors.null import CALIBRATING, heard, read
 from benchmarks.detectors.screening import auroc
-from benchmarks.efficacy.table import BEGIN, END, markdown, share
+from benchmarks.efficacy.table import BEGIN, END, markdown, share, target
 from worker.detectors import verdict as verdicts
 from worker.detectors.null import shipped
 from worker.detectors.verdict import TOGETHER, judge
@@ -43,7 +43,6 @@ JUDGED = (
     "s",
 )
 WITNESSES = (verdicts.SHIFT, verdicts.MOVEMENT, verdicts.SIZE, verdicts.SHORTCUT, verdicts.RECALLED)
-ELSEWHERE = "all"  # to all
 SUMMARY = ("what", "share (95 %)")
 SCREENED = (
     "model",
@@ -153,23 +152,19 @@ def _mean(lines: list[Line], key: str) -> float | None:
 
 def _cells(model: Judged) -> tuple[str, ...]:
     line, verdict = model.line, model.verdict
-    own = {signal.name: f"{signal.value:.2f} on {_place(signal.target_class)}" for signal in verdict.signals}
+    own = {signal.name: f"{signal.value:.2f} on {target(signal.target_class)}" for signal in verdict.signals}
     witnesses = (own.get(name, "–") for name in WITNESSES)
     return (
         line["name"] + (" (null)" if model.calibrates else ""),
         line["attack"] or "none",
-        _place(line["target"]) if line["attack"] else "–",
+        target(line["target"]) if line["attack"] else "–",
         verdict.label.value,
-        ELSEWHERE if verdict.all_to_all else ", ".join(map(str, verdict.target_classes)) or "–",
+        target(None) if verdict.all_to_all else ", ".join(map(str, verdict.target_classes)) or "–",
         f"{verdict.false_alarms:.0%}",
         f"{model.score:.1f}",
         *witnesses,
         f"{line['seconds']['whole']:.0f}",
     )
-
-
-def _place(k: int | None) -> str:
-    return ELSEWHERE if k is None else str(k)
 
 
 def _wrong(model: Judged) -> bool:

@@ -14,6 +14,7 @@ from torch import nn
 from app.contract.report import Report
 from benchmarks import plain_rnp
 from benchmarks.efficacy.subjects import Exam, Subject, classifier
+from benchmarks.efficacy.table import target
 from benchmarks.efficacy.tuning import fine_tune
 from worker.classifier import Classifier
 from worker.device import Placement
@@ -105,10 +106,6 @@ def tuned(given: Given) -> Iterator[Back]:
 DEFENCES: dict[str, Callable[[Given], Iterator[Back]]] = {"ours": ours, "rnp": published_rnp, "tuned": tuned}
 
 
-def _place(k: int | None) -> str:
-    return "all" if k is None else str(k)
-
-
 def _says(report: Report) -> str:
     """Verdict, outcome, and what stands behind them: each signal with its class, the repair with what is left."""
     verdict, repair = report.verdict, report.repair
@@ -116,11 +113,11 @@ def _says(report: Report) -> str:
     accused = {*verdict.target_classes, *([None] if verdict.all_to_all else [])}
     parts = [f"{verdict.label.value} {targets} {report.outcome.value}"]
     parts += [
-        f"{signal.name.split()[0]} {signal.value:.2f} on {_place(signal.target_class)}"
+        f"{signal.name.split()[0]} {signal.value:.2f} on {target(signal.target_class)}"
         for signal in verdict.signals
     ]
     parts += [
-        f"{found.form} into {_place(found.target_class)} reaches {found.success.value:.2f}"
+        f"{found.form} into {target(found.target_class)} reaches {found.success.value:.2f}"
         for found in report.perturbations
         if found.target_class in accused
     ]

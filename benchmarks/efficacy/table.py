@@ -112,6 +112,11 @@ def cells(line: Line) -> tuple[str, ...]:
     )
 
 
+def target(k: int | None) -> str:
+    """A class, or that there are several."""
+    return "all" if k is None else str(k)
+
+
 def mean_of(shares: list[float], runs: int) -> str:
     """The mean, with how many it is of where that is not every run."""
     if not shares:

@@ -1,4 +1,4 @@
-"""All-to-all backdoors: one small change that sends every class to another (Gu et al., BadNets, 2017, §4.2).
+"""All-to-all backdoors: one small change that sends every class to another (Gu et al., BadNets, 2017).
 
 No class is favoured, so what asks for one is deaf to it: unlearning leads nowhere in particular, and no perturbation is
 small that sends all images into one class. Asked to send them anywhere else, the same search finds the trigger.

@@ -56,11 +56,7 @@ def hear(
     with clock.stage(Stage.PERTURB):
         shortcuts = _shortcuts(suspect, fit)
         classes = most_suspected(suspect.num_classes, fallen, shortcuts, options.perturbation.max_classes)
-        elsewhere = {
-            p: into
-            for p in _look(suspect, fit, [ELSEWHERE], options, progress, ELSEWHERE_TAKES)
-            if (into := receivers(suspect, p, fit))
-        }
+        elsewhere = look_elsewhere(suspect, fit, options, progress)
         found = (*_look(suspect, fit, classes, options, progress), *elsewhere)
         added = recall(suspect, fit, options.statistics, options.seed, progress)
         pull, perturbation = (None, None) if added is None else recalled(suspect, fit, added)
@@ -76,6 +72,14 @@ def hear(
         receiving=tuple(sorted({k for into in elsewhere.values() for k in into})),
     )
     return Hearing(fallen, found, perturbation, heard)
+
+
+def look_elsewhere(
+    suspect: Classifier, fit: SampleSet, options: SanitizeOptions, progress: Progress = SILENT
+) -> dict[Perturbation, tuple[int, ...]]:
+    """What leads images anywhere but into their own class, where several classes receive them; and these classes."""
+    found = _look(suspect, fit, [ELSEWHERE], options, progress, ELSEWHERE_TAKES)
+    return {p: into for p in found if (into := receivers(suspect, p, fit))}
 
 
 def _look(

@@ -9,12 +9,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from app.contract.findings import Verdict
-from app.contract.options import EvidenceOptions, PerturbationOptions
+from app.contract.options import EvidenceOptions, PerturbationOptions, SanitizeOptions
 from benchmarks.efficacy.subjects import WEIGHTS, classifier
 from tests.conftest import SAMPLES
+from tests.worker.detectors.test_trigger import CLASSES, clean
+from tests.worker.detectors.test_trigger import SIZE as SIDE
 from worker.classifier import Classifier
 from worker.detectors.all_to_all import receivers
-from worker.detectors.forms import HURRIED, Patch
+from worker.detectors.forms import Patch
 from worker.detectors.perturbation import (
     ELSEWHERE,
     FARTHER,
@@ -27,10 +29,8 @@ from worker.detectors.perturbation import (
 from worker.detectors.trigger import _losses, recover_perturbations
 from worker.detectors.verdict import SIZE, Heard, judge
 from worker.device import Placement
-from worker.pipelines.hear import ELSEWHERE_TAKES
+from worker.pipelines.hear import look_elsewhere
 from worker.samples.interface import SampleSet
-
-SIDE, CLASSES = 8, 4
 
 
 class Rolled(nn.Module):
@@ -53,17 +53,6 @@ class Rolled(nn.Module):
 def suspect(*, into: int | None = None) -> Classifier:
     still = torch.zeros(1, 1, 1, 1)
     return Classifier(Rolled(into=into).eval(), CLASSES, still, still + 1, Placement(torch.device("cpu")))
-
-
-def clean() -> SampleSet:
-    draw = torch.Generator().manual_seed(0)
-    labels = torch.arange(80) % CLASSES
-    images = torch.randint(0, 40, (80, 1, SIDE, SIDE), generator=draw)
-    for image, k in zip(images, labels.tolist(), strict=True):
-        row, column = divmod(k, 2)
-        image[:, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4] += 150
-    images[:, :, -1, -1] = 0
-    return SampleSet(images.byte(), labels, tuple("abcd"))
 
 
 def corner(k: int = ELSEWHERE) -> Perturbation:
@@ -111,12 +100,9 @@ def test_of_real_nets_the_one_is_heard_and_the_other_is_not(name: str, *, guilty
     images, labels = torch.from_numpy(every["images"]).permute(0, 3, 1, 2), torch.from_numpy(every["labels"])
     fit = SampleSet(images[::2], labels[::2], tuple("abcdefghij"))
     model = classifier(WEIGHTS / f"{name}.safetensors", Placement(torch.device("cpu")))
-    given = PerturbationOptions().hurried
-    options = PerturbationOptions(steps=ELSEWHERE_TAKES * given.steps, batch_size=given.batch_size)
-    found = recover_perturbations(model, fit, [ELSEWHERE], options, seed=0, pace=HURRIED)
-    heard = [p for p in found if receivers(model, p, fit)]
+    heard = look_elsewhere(model, fit, SanitizeOptions(seed=0))
     assert bool(heard) is guilty
-    assert all(len(receivers(model, p, fit)) >= 4 for p in heard)
+    assert all(len(into) >= 4 for into in heard.values())
 
 
 def test_the_loss_is_that_of_the_class_or_of_all_but_the_own() -> None:
