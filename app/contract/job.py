@@ -67,13 +67,13 @@ class Stage(StrEnum):
 
     LOAD = "load"
     UNLEARN = "unlearn"
-    MISLABEL = "mislabel"
-    SCORE = "score"
     PERTURB = "perturb"
     RECOVER = "recover"
     CHOOSE = "choose"
     RELEARN = "relearn"
     VERIFY = "verify"
+    MISLABEL = "mislabel"
+    SCORE = "score"
     WRITE = "write"
 
 

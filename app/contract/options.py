@@ -145,7 +145,7 @@ class RelearnOptions(Frozen):
     )
     gently: GentleOptions = GentleOptions()
     shares: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
-        (1.0, 0.75, 0.5),
+        (1.0, 0.9, 0.8, 0.7, 0.6, 0.5),
         max_length=20,
         description="of the way to the relearned model, tried until one is affordable",
     )
@@ -231,11 +231,16 @@ REDUCED = Grid(
 )
 
 
+Detector = Literal["repair", "margin", "five_metrics"]
+
+
 class ScreenOptions(Frozen):
     """Backdoor sample detection: how inputs are scored."""
 
-    detector: Literal["margin", "five_metrics"] = Field(
-        "margin", description="margin: of unlearned models and experts; five_metrics: from labels alone"
+    detector: Detector = Field(
+        "repair",
+        description="repair: by what a repair takes back, and where nothing is accused by margin; margin: of "
+        "unlearned models and experts; five_metrics: from labels alone",
     )
     grid: Literal["reduced", "published"] = Field("reduced", description="of the five metrics")
     expert: ExpertOptions = ExpertOptions()

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from app.contract.findings import Skipped
 from app.contract.frozen import Frozen
-from app.contract.options import SanitizeOptions
+from app.contract.options import Detector, SanitizeOptions
 from app.contract.problem import Problem
 from app.contract.report import Environment, Epoch, ModelFacts, SampleFacts
 
@@ -48,10 +48,11 @@ class Screening(Frozen):
     model: ModelFacts
     samples: SampleFacts
     suspects: Suspects
-    detector: Literal["margin", "five_metrics"] = Field(
+    detector: Detector = Field(
         "margin",
-        description="margin: by how much unlearned models and backdoor experts still say what the model says, in "
-        "spreads; five_metrics: how unlike those of clean images the answers to mixed and noisy copies are",
+        description="repair: by how many nats less a repaired model says what the model says; margin: by how much "
+        "unlearned models and backdoor experts still say what the model says, in spreads; five_metrics: how unlike "
+        "those of clean images the answers to mixed and noisy copies are",
     )
     forwards: int = Field(description="images that a model is asked about for each input")
     decisions: tuple[Decision, ...]

@@ -53,7 +53,7 @@ def render_screening(screening: Screening) -> str:
         *_notes(screening),
         _reproduce(screening.reproduce),
         _record(screening),
-        screened.LIMITS,
+        screened.LIMITS[screening.detector],
     ]
     return "\n\n".join(block for block in blocks if block) + "\n"
 

@@ -10,13 +10,17 @@ from app.reports.wording import class_name
 
 SHOWN = 10  # inputs, where there is little room
 UNLIKELY = 0.005  # for each of two rates: together 1 % false alarms
-LIMITS = (
-    "A score says that something outlives the clean task in what the model makes of an input. Clean images of the "
-    "class that a backdoor aims at look alike; triggers that fade with the clean task are not seen."
-)
-
-
+LIMITS = {
+    "repair": "A score says that the repair changed what the model makes of an input. What the repair leaves of a "
+    "backdoor is not seen.",
+    "margin": "A score says that something outlives the clean task in what the model makes of an input. Clean images "
+    "of the class that a backdoor aims at look alike; triggers that fade with the clean task are not seen.",
+    "five_metrics": "A score says that an input keeps or changes its class where clean images do otherwise. Triggers "
+    "that cover the image look like clean ones.",
+}
 MEASURED = {
+    "repair": "Score: how much less a repaired model gives the input its class, in nats; what has no trigger, a repair "
+    "hardly touches.",
     "margin": "Score: by how much models that lost the clean task, by unlearning and by wrong labels, still give the "
     "input its class.",
     "five_metrics": "Score: how unlike clean images the input behaves when parts of it are exchanged with clean images "
@@ -77,4 +81,4 @@ def summary(screening: Screening) -> str:
         f"class {class_name(screening, scored.said, 20):<20} {name(scored.name, 100)}"
         for scored in screening.scored[:SHOWN]
     ]
-    return "\n".join([*lines, "", LIMITS])
+    return "\n".join([*lines, "", LIMITS[screening.detector]])

@@ -13,7 +13,7 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -92,7 +92,7 @@ def of_thirty(subject: Subject, clean: SampleSet, judged: Exam, seed: int, at: P
     }
 
 
-def rates(scores: Tensor, clean: int, lines: list[float | None], hit: Tensor) -> dict[str, Any]:
+def rates(scores: Tensor, clean: int, lines: Sequence[float | None], hit: Tensor) -> dict[str, Any]:
     """AUROC, and shares of clean and triggered inputs above each bound; the clean ones come first.
 
     `hit` (triggered,): what fooled the model.

@@ -20,14 +20,18 @@ import torch
 from torch import Tensor, nn
 
 from app.contract.report import Estimate
+from benchmarks.detectors.screening import rates
 from benchmarks.efficacy.defences import DEFENCES, Back, Given
 from benchmarks.efficacy.reactivation import IMAGES, poisoned, retune
 from benchmarks.efficacy.subjects import TEST, Exam, Subject, classifier, divide, exam, subjects
 from benchmarks.zoo import images
 from benchmarks.zoo.planted import attack_of
 from worker.classifier import Classifier
+from worker.detectors.poisoned_samples import bound, taken_back
 from worker.device import place
+from worker.pipelines.screen import RATES
 from worker.samples.interface import SampleSet
+from worker.samples.split import split
 from worker.statistics import proportion
 
 
@@ -58,6 +62,7 @@ def carry_out(task: Task, archive: Path) -> list[dict[str, Any]]:
     left = SampleSet(test.pixels[spare[:IMAGES]], test.labels[spare[:IMAGES]], test.classes)
     return [
         line(task, back, len(test.classes), before, marks(given.suspect, back.module, judged_by))
+        | {"screened": screened(task, given, back)}
         | {"reactivated": reactivated(task, given, back.module, left)}
         for back in DEFENCES[task.defence](given)
     ]
@@ -75,6 +80,28 @@ def reactivated(task: Task, given: Given, module: nn.Module, left: SampleSet) ->
     }
     found = {name: marks(m, retune(m, mixed, task.seed), given.exam)["asr"] for name, m in models.items()}
     return {name: asr and asr.model_dump() for name, asr in found.items()}
+
+
+def screened(task: Task, given: Given, back: Back) -> dict[str, Any] | None:
+    """How well what our repair takes back tells the triggered images of the exam from its clean ones.
+
+    Calibrated as `sanitizer screen` does, which repairs first, on the same images with the same seed. None where
+    nothing was planted, or nothing was repaired.
+    """
+    suspect, judged = given.suspect, given.exam
+    repaired = suspect.with_module(back.module)
+    if task.defence != "ours" or not len(judged.wanted):
+        return None
+    options = task.subject.options(task.seed)
+    held = split(given.clean, options.split.fit, options.split.select, options.seed).report
+    clean, calibrating, triggered = (
+        taken_back(suspect, repaired, images)[1] for images in (judged.clean, held.images, judged.triggered)
+    )
+    if not clean.any():
+        return None
+    lines = [bound(calibrating, rate) for rate in RATES]
+    hit = suspect.predictions(judged.triggered) == judged.wanted
+    return rates(torch.cat([clean, triggered]), len(clean), lines, hit)
 
 
 def marks(suspect: Classifier, module: nn.Module, judged_by: Exam) -> dict[str, Estimate | None]:

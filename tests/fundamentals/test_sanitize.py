@@ -23,10 +23,11 @@ from app.contract.options import PerturbationOptions, SanitizeOptions
 from app.contract.report import Outcome, Report
 from app.errors import ExitCode
 from app.reports.exit_code import exit_code
+from worker.detectors.poisoned_samples import bound, taken_back
 from worker.device import place
 from worker.formats.load import load
 from worker.pipelines.deliver import deliver
-from worker.pipelines.inputs import Request
+from worker.pipelines.inputs import Request, read_inputs
 from worker.pipelines.sanitize import sanitize
 
 ROOT = Path(__file__).parents[2]
@@ -113,6 +114,20 @@ def test_the_file_that_was_written_is_the_model_that_was_measured(sanitized: Run
     others = triggered["labels"] != triggered["targets"]
     success = float((predicted == triggered["targets"])[others].mean())
     assert success == pytest.approx(sanitized.report["metrics"]["attack_success"]["after"]["value"], abs=1e-9)
+
+
+def test_what_the_repair_takes_back_tells_triggered_inputs_from_clean_ones(sanitized: Run) -> None:
+    """n = 200 triggered images and 250 clean ones that fitted nothing; BadNets patch, seed 0."""
+    request = Request(BACKDOORED, SAMPLES, SanitizeOptions(), place("cpu"))
+    loaded = read_inputs(request)
+    repaired = loaded.suspect.with_module(load(sanitized.folder / BACKDOORED.name).module)
+    held = torch.cat([loaded.parts.select.images, loaded.parts.report.images])
+    triggered = torch.from_numpy(np.load(TRIGGERED)["images"]).permute(0, 3, 1, 2)
+    (_, clean), (said, scores) = (
+        taken_back(loaded.suspect, repaired, images) for images in (held, triggered)
+    )
+    assert (said == HORSE).float().mean() > 0.95
+    assert (scores > bound(clean, 0.01)).float().mean() > 0.9
 
 
 def test_changes_replay_bit_for_bit(sanitized: Run, tmp_path: Path, sanitizer_command: Any) -> None:

@@ -1,4 +1,7 @@
-"""Screening on a real backdoored model, and on its clean twin; no triggered image is given as such."""
+"""Screening on a real backdoored model, and on its clean twin; no triggered image is given as such.
+
+By margin, which takes seconds; by what a real repair takes back, see `test_sanitize`.
+"""
 
 import json
 from pathlib import Path
@@ -35,6 +38,8 @@ def screened(command: Any, model: Path, divided: Path, out: Path) -> tuple[int, 
             divided / "clean.npz",
             "--suspects",
             divided / "suspects.npz",
+            "--detector",
+            "margin",
             "--out",
             out,
         ]

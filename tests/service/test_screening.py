@@ -21,8 +21,8 @@ from tests.service.conftest import Server, digest, few_samples
 from tests.service.test_client import run
 
 CLEAN, TRIGGER = 60, 60  # suspects; the clean ones come first
-OPTIONS = '{"evidence": {"seeds": 1}}'
-QUICK = '{"evidence": {"seeds": 1}, "unlearn": {"max_epochs": 1}}'
+OPTIONS = '{"evidence": {"seeds": 1}, "screen": {"detector": "margin"}}'
+QUICK = '{"evidence": {"seeds": 1}, "unlearn": {"max_epochs": 1}, "screen": {"detector": "margin"}}'
 
 
 @cache

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.contract.job import JobKind, Stage
-from app.contract.options import SanitizeOptions
+from app.contract.options import SanitizeOptions, ScreenOptions
 from worker.cage.messages import Step
-from worker.supervision.fraction import course
+from worker.supervision.fraction import DEFAULT, course
 
 # Seconds that the runs of the backdoored example took: stage, last step, of how many, seconds.
 EXAMPLE = [
@@ -28,8 +28,10 @@ EXAMPLE = [
 STEPS = st.builds(Step, stage=st.sampled_from(Stage), done=st.integers(0, 9), total=st.integers(0, 7))
 
 
-def walked(steps: Iterable[Step], kind: JobKind = JobKind.SANITIZE) -> list[float]:
-    here, seen = course(kind, SanitizeOptions()), []
+def walked(
+    steps: Iterable[Step], kind: JobKind = JobKind.SANITIZE, options: SanitizeOptions = DEFAULT
+) -> list[float]:
+    here, seen = course(kind, options), []
     for step in steps:
         here = here.moved(step)
         seen.append(here.fraction)
@@ -72,18 +74,29 @@ def test_on_the_way_of_the_example_it_is_about_right() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"evidence": {"seeds": 50}}, {"relearn": {"steps": 0}}, {"fidelity": "paper"}]
+    "options",
+    [
+        {"evidence": {"seeds": 50}},
+        {"relearn": {"steps": 0}},
+        {"fidelity": "paper"},
+        {"screen": {"detector": "margin"}},
+        {"screen": {"detector": "five_metrics"}},
+    ],
 )
-def test_shares_sum_to_the_whole(options: dict[str, object]) -> None:
-    shares = course(JobKind.SANITIZE, SanitizeOptions.model_validate_json(json.dumps(options))).shares
+@pytest.mark.parametrize("kind", list(JobKind))
+def test_shares_sum_to_the_whole(options: dict[str, object], kind: JobKind) -> None:
+    shares = course(kind, SanitizeOptions.model_validate_json(json.dumps(options))).shares
     assert sum(shares.values()) == pytest.approx(1)
     assert set(shares) == set(Stage)
 
 
 def test_a_screening_walks_from_unlearning_to_its_scores() -> None:
     scores = run(Stage.SCORE, 150, 150) + run(Stage.SCORE, 400, 400)
-    seen = walked(
-        [Step(stage=Stage.LOAD, done=0, total=1), *run(Stage.UNLEARN, 12, 12) * 3, *scores], JobKind.SCREEN
-    )
-    assert seen == sorted(seen)
-    assert 0.9 < seen[-1] < 1
+    start = [Step(stage=Stage.LOAD, done=0, total=1), *run(Stage.UNLEARN, 12, 12) * 3]
+    by_margin = SanitizeOptions(screen=ScreenOptions(detector="margin"))
+    by_repair = SanitizeOptions(screen=ScreenOptions(detector="repair"))
+    repair = [step for stage, last, total, _ in EXAMPLE[3:] for step in run(stage, last, total)]
+    for steps, options in (([*start, *scores], by_margin), ([*start, *repair, *scores], by_repair)):
+        seen = walked(steps, JobKind.SCREEN, options)
+        assert seen == sorted(seen)
+        assert 0.9 < seen[-1] < 1

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 
-from app.contract.options import Strategy
+from app.contract.options import Detector, Strategy
 from app.reports import html
 from worker.cli.answer import say
 from worker.cli.arguments import (
@@ -46,8 +46,12 @@ def screen(
     normalize: Normalize = None,
     input_size: InputSize = None,
     detector: Annotated[
-        Literal["margin", "five_metrics"], typer.Option(help="five_metrics: from the model's labels alone")
-    ] = "margin",
+        Detector,
+        typer.Option(
+            help="repair: MODEL is repaired first, and what that takes back of an answer counts; margin: several times "
+            "faster, and blind for some triggers; five_metrics: from the model's labels alone"
+        ),
+    ] = "repair",
     grid: Annotated[
         Literal["reduced", "published"], typer.Option(help="what the five metrics try on each input")
     ] = "reduced",

@@ -55,6 +55,18 @@ def agreement(suspect: Classifier, families: Sequence[Family], images: Tensor) -
     return said, total
 
 
+def taken_back(suspect: Classifier, repaired: Classifier, images: Tensor) -> tuple[Tensor, Tensor]:
+    """What the suspect says of uint8 images (n, c, h, w), int64 (n,), and how much of it its repair takes back, (n,).
+
+    In nats: log p of that class by the suspect, less that by the repaired model. What a repair does not touch, it takes
+    nothing of; a triggered image loses its class.
+    """
+    before, after = (model.logits(images).log_softmax(1) for model in (suspect, repaired))
+    said = before.argmax(1)
+    lost = (before - after).gather(1, said[:, None]).squeeze(1)
+    return said, lost
+
+
 def bound(clean: Tensor, rate: float) -> float:
     """The score above which at most `rate` of new clean images lie, given those of n others, (n,).
 

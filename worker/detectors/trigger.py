@@ -45,11 +45,11 @@ def recover_perturbations(
     for form in forms:
         ways = tuple(classes) * (pace.patches if form is Patch else 1)
         search = form((len(ways), *clean.images.shape[1:]), device, draw, pace)
-        found += _smallest(search, asked, clean, ways, options, draw, progress)
+        found += walk(search, asked, clean, ways, options, draw, progress)
     return tuple(found)
 
 
-def _smallest(
+def walk(
     search: Search,
     asked: Classifier,
     clean: SampleSet,

@@ -15,6 +15,7 @@ from app.contract.options import EvidenceOptions, SanitizeOptions
 from worker.classifier import Classifier
 from worker.detectors.forms import FORMS
 from worker.detectors.perturbation import ELSEWHERE, Form, Perturbation, relative_size, smallest
+from worker.detectors.places import patches_in_places
 from worker.detectors.trigger import recover_perturbations
 from worker.detectors.verdict import RECALLED, judge
 from worker.device import Placement
@@ -209,7 +210,7 @@ def _closely(
     for form in FORMS:
         classes = (*(tuple(aims) * starts), *references.get(form.form, ()))
         found += recover_perturbations(classifier, fit, classes, told, seed, progress, (form,))
-    return tuple(found)
+    return (*found, *patches_in_places(classifier, fit, aims, told, seed, progress))
 
 
 def _references(examined: Examined) -> dict[Form, tuple[int, ...]]:

@@ -1,6 +1,6 @@
-"""Two ways to score inputs: by models that lost the clean task, and from the suspect's labels alone.
+"""Three ways to score inputs: by a repair, by models that lost the clean task, and from the suspect's labels alone.
 
-Either gives the scores of the suspects and those of clean images that taught nothing, which say what is far.
+Each gives the scores of the suspects and those of clean images that taught nothing, which say what is far.
 """
 
 from collections.abc import Callable
@@ -11,15 +11,16 @@ import torch
 from torch import Tensor
 
 from app.contract.job import Stage
-from app.contract.options import SanitizeOptions
+from app.contract.options import Detector, SanitizeOptions
 from app.errors import SamplesError
 from worker.classifier import Classifier
 from worker.detectors.expert import mislabel
-from worker.detectors.poisoned_samples import agreement, family
+from worker.detectors.poisoned_samples import agreement, family, taken_back
 from worker.pipelines.checkpoints import Checkpoints, fallen_once
 from worker.pipelines.clock import Clock
 from worker.pipelines.fall import Fallen
 from worker.pipelines.inputs import Loaded
+from worker.pipelines.sanitize import decide
 from worker.progress import Progress
 from worker.samples.interface import CleanSplit
 
@@ -34,8 +35,35 @@ class Scores:
     said: Tensor
     suspects: Tensor
     clean: Tensor
+    detector: Detector  # that gave them
     forwards: int  # that one input costs
     fallen: Fallen | None = None
+
+
+def by_repair(
+    loaded: Loaded,
+    suspects: Tensor,
+    options: SanitizeOptions,
+    clock: Clock,
+    progress: Progress,
+    checkpoints: Checkpoints,
+) -> Scores | None:
+    """By how much of what the suspect says a repair takes back; None where nothing accuses the suspect."""
+    decision = decide(loaded, options, clock, progress, checkpoints)
+    repair = decision.chosen or decision.best
+    if repair is None:
+        return None
+    suspect = loaded.suspect
+    repaired = suspect.with_module(repair.module(suspect))
+
+    def score(images: Tensor) -> tuple[Tensor, Tensor]:
+        return taken_back(suspect, repaired, images)
+
+    with clock.stage(Stage.SCORE):
+        # The repair was chosen by those that select, so only the rest calibrates.
+        _, clean = _in_portions(score, loaded.parts.report.images, PORTION, progress)
+        said, scores = _in_portions(score, suspects, PORTION, progress)
+    return Scores(said, scores, clean, "repair", forwards=2, fallen=decision.examined.fallen)
 
 
 def by_margin(
@@ -62,7 +90,8 @@ def by_margin(
     with clock.stage(Stage.SCORE):
         _, clean = _in_portions(score, _held(loaded.parts), PORTION, progress)
         said, scores = _in_portions(score, suspects, PORTION, progress)
-    return Scores(said, scores, clean, forwards=1 + len(unlearned) + len(experts), fallen=fallen)
+    forwards = 1 + len(unlearned) + len(experts)
+    return Scores(said, scores, clean, "margin", forwards, fallen)
 
 
 def by_labels(
@@ -98,7 +127,7 @@ def by_labels(
         said, found = _in_portions(measure, suspects, FEW, progress)
         novelty = learn(known.numpy())
         clean, scores = novelty.of_the_known(), novelty.scores(found.numpy())
-    return Scores(said, torch.from_numpy(scores), torch.from_numpy(clean), grid.forwards)
+    return Scores(said, torch.from_numpy(scores), torch.from_numpy(clean), "five_metrics", grid.forwards)
 
 
 def _held(parts: CleanSplit) -> Tensor:

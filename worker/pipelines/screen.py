@@ -14,15 +14,15 @@ from torch import Tensor
 
 from app.contract.findings import Skipped
 from app.contract.job import Stage
+from app.contract.options import SanitizeOptions
 from app.contract.problem import Problem
 from app.contract.screening import Decision, Scored, Screening, Suspects
 from worker.detectors.poisoned_samples import bound, chance, p_values
 from worker.pipelines import reporting
 from worker.pipelines.checkpoints import NOWHERE, Checkpoints
 from worker.pipelines.clock import Clock
-from worker.pipelines.fall import Fallen
 from worker.pipelines.inputs import Loaded, Request, read_inputs
-from worker.pipelines.scoring import Scores, by_labels, by_margin
+from worker.pipelines.scoring import Scores, by_labels, by_margin, by_repair
 from worker.progress import SILENT, Progress
 from worker.samples.unlabelled import ImageSet, read_images
 
@@ -46,13 +46,28 @@ def screen(
     with clock.stage(Stage.LOAD):
         loaded = read_inputs(request)
         suspects, warnings = read_images(path, loaded.model.input_shape)
-    if options.screen.detector == "five_metrics":
-        scores = by_labels(loaded, suspects.images, options, clock, progress)
-    else:
-        scores = by_margin(loaded, suspects.images, options, clock, progress, checkpoints)
+    scores = _scores(loaded, suspects.images, options, clock, progress, checkpoints)
     order = scores.suspects.argsort(descending=True, stable=True)
     report = _report(request, loaded, suspects, scores, order, warnings, clock.seconds)
     return Screened(report, suspects.images[order])
+
+
+def _scores(
+    loaded: Loaded,
+    suspects: Tensor,
+    options: SanitizeOptions,
+    clock: Clock,
+    progress: Progress,
+    checkpoints: Checkpoints,
+) -> Scores:
+    """By the detector that was asked for, and by margin where nothing accuses the model."""
+    detector = options.screen.detector
+    if detector == "five_metrics":
+        return by_labels(loaded, suspects, options, clock, progress)
+    found = (
+        by_repair(loaded, suspects, options, clock, progress, checkpoints) if detector == "repair" else None
+    )
+    return found or by_margin(loaded, suspects, options, clock, progress, checkpoints)
 
 
 def _report(
@@ -79,7 +94,7 @@ def _report(
             )
             for place in order.tolist()
         ),
-        detector=request.options.screen.detector,
+        detector=scores.detector,
         forwards=scores.forwards,
         calibrated_on=len(scores.clean),
         unlearning=scores.fallen.runs[0].epochs if scores.fallen else (),
@@ -87,7 +102,7 @@ def _report(
         seed=request.options.seed,
         environment=reporting.environment(request.placement),
         timings=timings,
-        skipped=_skipped(scores.fallen, request),
+        skipped=_skipped(scores, request),
         warnings=(*loaded.warnings, *warnings),
         reproduce=request.reproduce,
     )
@@ -104,14 +119,16 @@ def _decision(rate: float, scores: Tensor, clean: Tensor) -> Decision:
     )
 
 
-def _skipped(fallen: Fallen | None, request: Request) -> tuple[Skipped, ...]:
-    if fallen is None:
-        return ()
-    stuck = sum(not run.reached for run in fallen.runs)
-    if not stuck:
-        return ()
-    reason = (
-        f"In {stuck} of {len(fallen.runs)} runs the accuracy did not fall to "
-        f"{request.options.unlearn.stop_accuracy}; what is left of the clean task blurs the scores."
-    )
-    return (Skipped(what="complete unlearning", reason=reason),)
+def _skipped(scores: Scores, request: Request) -> tuple[Skipped, ...]:
+    skipped = []
+    if request.options.screen.detector == "repair" != scores.detector:
+        reason = "Nothing accuses the model, so there is no repair to compare it with; inputs are scored by margin."
+        skipped.append(Skipped(what="scores by repair", reason=reason))
+    runs = scores.fallen.runs if scores.fallen and scores.detector == "margin" else ()
+    if stuck := sum(not run.reached for run in runs):
+        reason = (
+            f"In {stuck} of {len(runs)} runs the accuracy did not fall to "
+            f"{request.options.unlearn.stop_accuracy}; what is left of the clean task blurs the scores."
+        )
+        skipped.append(Skipped(what="complete unlearning", reason=reason))
+    return tuple(skipped)

@@ -40,7 +40,7 @@ IMAGES = 2  # times those of a search for all classes; it aims at one
 class Place(Patch):
     """Anything in the place of some patches: where a mask of theirs is visible, and one pixel around.
 
-    Where all of it is no compact place, that of the first.
+    Of the first so many that make a compact place together; at least of one.
     """
 
     lr = 0.3  # at 0.1 the pattern follows too slowly: 52 % of an attack was left instead of 2
@@ -51,9 +51,9 @@ class Place(Patch):
         most = masks.amax((1, 2, 3), keepdim=True)
         visible = (0.5 * most).clamp(max=VISIBLE)  # a veil that never got opaque has its place as well
         places = F.max_pool2d((masks > visible).float(), 3, 1, 1)
-        self.place = places.amax(0, keepdim=True)
-        if self.place.mean() > COMPACT:
-            self.place, masks = places[:1], masks[:1]
+        together = places.cummax(0).values
+        fitting = max(1, int((together.mean((1, 2, 3)) <= COMPACT).sum()))
+        self.place, masks = together[fitting - 1 : fitting], masks[:fitting]
         area = self.place.sum().item()
         mask, which = masks.max(0, keepdim=True)  # each pixel as the most opaque patch has it
         self.limit = area if area <= COMPACT * mask.numel() else min(limit, area)

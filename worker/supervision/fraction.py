@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from app.contract.job import JobKind, Stage
-from app.contract.options import SanitizeOptions
+from app.contract.options import Detector, SanitizeOptions
 from worker.cage.messages import Step
 
 FORMS = 3  # of perturbation
@@ -18,7 +18,11 @@ SETS = 2  # of images that are scored: clean ones and suspects
 WALKED = {
     JobKind.SANITIZE: set(Stage) - {Stage.MISLABEL, Stage.SCORE},
     JobKind.DETECT: {Stage.LOAD, Stage.UNLEARN, Stage.PERTURB, Stage.WRITE},
-    JobKind.SCREEN: {Stage.LOAD, Stage.UNLEARN, Stage.MISLABEL, Stage.SCORE, Stage.WRITE},
+}
+SCREENED: dict[Detector, set[Stage]] = {
+    "repair": set(Stage) - {Stage.MISLABEL},
+    "margin": {Stage.LOAD, Stage.UNLEARN, Stage.MISLABEL, Stage.SCORE, Stage.WRITE},
+    "five_metrics": {Stage.LOAD, Stage.SCORE, Stage.WRITE},
 }
 DEFAULT = SanitizeOptions()
 
@@ -72,7 +76,8 @@ def course(kind: JobKind, options: SanitizeOptions) -> Course:
         Stage.VERIFY: 0.13 * perturb + 0.06 * unlearn,
         Stage.WRITE: 0.01,
     }
-    costs = {stage: cost for stage, cost in costs.items() if stage in WALKED[kind]}
+    walked = SCREENED[options.screen.detector] if kind is JobKind.SCREEN else WALKED[kind]
+    costs = {stage: cost for stage, cost in costs.items() if stage in walked}
     whole = sum(costs.values())
     runs = {
         Stage.UNLEARN: seeds,
@@ -88,8 +93,8 @@ def course(kind: JobKind, options: SanitizeOptions) -> Course:
 
 
 def _before(stage: Stage) -> list[Stage]:
-    """The stages that must be over once this one begins; a hearing says nothing of relearning."""
+    """The stages that must be over once this one begins; of those that take turns neither says that of the other."""
     order = list(Stage)
     before = order[: order.index(stage)]
     turns = (Stage.RELEARN, Stage.VERIFY)
-    return [other for other in before if stage is Stage.WRITE or other not in turns]
+    return [other for other in before if not (stage in turns and other in turns)]

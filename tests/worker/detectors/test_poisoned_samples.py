@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from worker.classifier import Classifier
-from worker.detectors.poisoned_samples import agreement, bound, chance, family, margins, p_values
+from worker.detectors.poisoned_samples import agreement, bound, chance, family, margins, p_values, taken_back
 from worker.device import Placement
 
 
@@ -32,6 +32,18 @@ def test_the_margin_is_that_of_the_class_that_the_suspect_says() -> None:
     said, scores = margins(suspect, unlearned, images)
     assert said.tolist() == [0, 1]
     assert scores.tolist() == [pytest.approx(-2.0), pytest.approx(4.0)]
+
+
+def test_what_a_repair_takes_back_is_of_the_class_that_the_suspect_says_in_nats() -> None:
+    still = torch.zeros(1, 1, 1, 1)
+    suspect = Classifier(
+        Says([[math.log(8), 0, 0], [0, 20.0, 0]]), 3, still, still + 1 / 255, Placement(torch.device("cpu"))
+    )
+    repaired = suspect.with_module(Says([[0.0, 0, math.log(8)], [0, 20.0, 0]]))
+    images = torch.tensor([0, 1], dtype=torch.uint8).view(2, 1, 1, 1)
+    said, scores = taken_back(suspect, repaired, images)
+    assert said.tolist() == [0, 1]
+    assert scores.tolist() == [pytest.approx(math.log(8)), 0.0]
 
 
 def test_a_bound_keeps_its_rate_on_images_that_made_no_bound() -> None:

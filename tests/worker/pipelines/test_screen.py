@@ -1,6 +1,8 @@
 """Screening in process, shortened to a few epochs."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,7 +11,7 @@ from torch import Tensor
 from app.contract.options import REDUCED
 from app.contract.screening import Screening
 from tests.worker.pipelines.test_checkpoints import InFile
-from tests.worker.pipelines.test_pipeline import EXAMPLES, asked
+from tests.worker.pipelines.test_pipeline import EXAMPLES, asked, plain
 from worker.pipelines.inputs import Request
 from worker.pipelines.pictures import SHEET, SIDE, contact_sheet
 from worker.pipelines.screen import Screened, screen
@@ -17,8 +19,9 @@ from worker.pipelines.screen import Screened, screen
 SUSPECTS = EXAMPLES / "triggered-200.npz"
 
 
-def untriggered() -> Request:
-    request = asked(unlearn={"max_epochs": 2})
+def untriggered(**changed: Any) -> Request:
+    given = {"unlearn": {"max_epochs": 2}, "screen": {"detector": "margin"}}
+    request = asked(**{**given, **changed})
     return Request(request.model, request.samples, request.options, request.placement)
 
 
@@ -33,6 +36,25 @@ def test_a_second_attempt_unlearns_nothing_and_says_the_same(tmp_path: Path) -> 
     assert (len(first.kept), len(second.kept)) == (1, 0)
     assert facts(whole) == facts(resumed)
     assert set(whole.report.timings) == {"load_s", "unlearn_s", "mislabel_s", "score_s", "total_s"}
+
+
+def test_by_repair_the_model_is_repaired_first_and_what_chose_the_repair_calibrates_nothing() -> None:
+    request = asked()
+    report = screen(replace(request, triggered=None), SUSPECTS).report
+    repaired = plain()
+    assert (report.detector, report.forwards, report.skipped) == ("repair", 2, ())
+    assert report.calibrated_on == repaired.report.samples.report < repaired.report.samples.n
+    assert {"perturb_s", "recover_s", "choose_s", "score_s"} <= set(report.timings)
+    assert report.unlearning == repaired.report.unlearning
+
+
+def test_where_nothing_is_accused_there_is_no_repair_and_inputs_are_scored_by_margin() -> None:
+    nothing = {"evidence": {"seeds": 1, "false_alarms": 1e-6, "suspicion": 1e-6}}
+    report = screen(untriggered(**nothing, screen={"detector": "repair"}), SUSPECTS).report
+    assert report.detector == "margin"
+    assert report.skipped[0].what == "scores by repair"
+    by_margin = screen(untriggered(**nothing), SUSPECTS).report
+    assert report.scored == by_margin.scored
 
 
 def sheet_size(images: Tensor) -> tuple[int, int]:

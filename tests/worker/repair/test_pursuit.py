@@ -84,6 +84,19 @@ def test_a_compact_place_may_be_opaque_as_a_whole_and_never_leaves_itself() -> N
     assert 2.5 < mask.sum() <= 16 <= COMPACT * SIDE**2
 
 
+def test_of_several_places_it_takes_the_first_that_are_compact_together() -> None:
+    def at(first: int, length: int, size: float) -> Perturbation:
+        mask = torch.zeros(1, 1, SIDE, SIDE)
+        mask[:, :, first : first + length, 1 : 1 + length] = 0.5
+        return Perturbation(TARGET, Form.PATCH, Blend(1 - mask, 0.5 * mask.expand(1, 3, -1, -1)), size)
+
+    one, near, wide = at(1, 1, 0.5), at(3, 1, 0.6), at(9, 6, 1.0)
+    (follower,) = followers([wide, near, one], [one, near, wide, patch(0, 9)], LINE, CPU)
+    place = follower.search.change(slice(None)).keep[0, 0] < 1
+    assert int(place.sum()) == 15 <= COMPACT * SIDE**2, "the first two, and what is around them"
+    assert place[:5, :3].all()
+
+
 def test_a_place_that_is_not_compact_is_as_opaque_as_natural_ways_at_most() -> None:
     everywhere = Blend(torch.full((1, 1, SIDE, SIDE), 0.9), torch.full((1, 3, SIDE, SIDE), 0.05))
     wide = Perturbation(TARGET, Form.PATCH, everywhere, 25.6)

@@ -1,0 +1,156 @@
+"""Patches from coarse to fine: first where a patch works best, then the smallest patch from there.
+
+A mask that starts everywhere slides into the nearest place that works, and natural features work in the middle. The
+trigger of a net of others, a row of nine pixels at the lower edge, was missed by six such starts and is what this
+finds (decision 28). So opaque windows all over the image are tried for a few steps, then smaller ones inside the best
+that do not overlap, and in the best of those masks start. Knows tensors; knows nothing of jobs, files or HTTP.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import torch
+from torch import Tensor
+
+from app.contract.options import PerturbationOptions
+from worker.classifier import Classifier
+from worker.detectors.forms import CAREFUL, Patch
+from worker.detectors.perturbation import Perturbation
+from worker.detectors.trigger import attack, walk
+from worker.frozen import frozen
+from worker.progress import SILENT, Progress
+from worker.samples.interface import SampleSet
+
+PARTS = 4  # of the side of an image, of which one is that of a window
+ALONG, FINER = 7, 3  # windows along an image, and half as large ones along a window; they overlap by a half
+STEPS = 12  # of their patterns; the place of a planted patch stands out after as many
+IMAGES = 1 / 2  # times those of the search
+LATEST = 0.3  # weight of the latest batch in the success of a window
+PLACES = 4  # where masks start
+INSIDE, OUTSIDE = -1.0, -7.0  # logits of a mask that starts in a window: 27 % opaque there, 0.1 % elsewhere
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """One place, in pixels from the upper left."""
+
+    rows: slice
+    columns: slice
+
+    def parts(self) -> "tuple[Window, ...]":
+        """Those of half the side in it."""
+        return _grid(*(_along(side, 2, FINER) for side in (self.rows, self.columns)))
+
+    def overlaps(self, other: "Window") -> bool:
+        """Whether some pixel is in both."""
+        return _meet(self.rows, other.rows) and _meet(self.columns, other.columns)
+
+
+class Opaque(Patch):
+    """Windows that show anything, and nothing around them: how much works there."""
+
+    def __init__(
+        self, room: tuple[int, ...], device: torch.device, draw: torch.Generator, windows: Sequence[Window]
+    ) -> None:
+        super().__init__(room, device, draw)
+        self.cost.zero_()
+        with torch.no_grad():
+            for mask, window in zip(self.mask, windows, strict=True):
+                mask.fill_(-torch.inf)
+                mask[:, window.rows, window.columns] = torch.inf
+
+    @property
+    def moving(self) -> Sequence[Tensor]:
+        """See `Search`; the windows stay."""
+        return (self.pattern,)
+
+
+class Within(Patch):
+    """Patches that start inside one window each."""
+
+    def __init__(
+        self, room: tuple[int, ...], device: torch.device, draw: torch.Generator, windows: Sequence[Window]
+    ) -> None:
+        super().__init__(room, device, draw, CAREFUL)
+        with torch.no_grad():
+            for mask, window in zip(self.mask, windows, strict=True):
+                mask.fill_(OUTSIDE)
+                mask[:, window.rows, window.columns] = INSIDE
+
+
+def patches_in_places(
+    suspect: Classifier,
+    clean: SampleSet,
+    classes: Sequence[int],
+    options: PerturbationOptions,
+    seed: int,
+    progress: Progress = SILENT,
+) -> tuple[Perturbation, ...]:
+    """For each class the smallest patch from each of its best places."""
+    draw = torch.Generator().manual_seed(seed)
+    device, room = suspect.placement.device, clean.images.shape[1:]
+    asked = frozen(suspect, clean.images[:1])
+    starts = [(k, place) for k in classes for place in _places(asked, clean, k, options, draw)]
+    ways = [k for k, _ in starts]
+    search = Within((len(ways), *room), device, draw, [place for _, place in starts])
+    return tuple(walk(search, asked, clean, ways, options, draw, progress))
+
+
+def _places(
+    asked: Classifier, clean: SampleSet, target: int, options: PerturbationOptions, draw: torch.Generator
+) -> list[Window]:
+    """Where masks toward one class start: in the best windows that do not overlap, the best part of each."""
+    everywhere = _windows(*clean.images.shape[2:])
+    best = _best(everywhere, _worth(asked, clean, target, everywhere, options, draw))
+    parts = [window.parts() for window in best]
+    worth = _worth(asked, clean, target, [part for some in parts for part in some], options, draw)
+    each = worth.split([len(some) for some in parts])
+    return [some[int(of.argmax())] for some, of in zip(parts, each, strict=True)]
+
+
+def _worth(
+    asked: Classifier,
+    clean: SampleSet,
+    target: int,
+    windows: Sequence[Window],
+    options: PerturbationOptions,
+    draw: torch.Generator,
+) -> Tensor:
+    """The share of images that each window soon turns, (windows,)."""
+    targets = torch.full((len(windows),), target)
+    search = Opaque((len(windows), *clean.images.shape[1:]), asked.placement.device, draw, windows)
+    size, success = max(1, round(IMAGES * options.batch_size)), torch.zeros(len(windows))
+    for _ in range(STEPS):
+        index = torch.randint(len(clean), (size,), generator=draw)
+        success.lerp_(attack(search, asked, clean.images[index], clean.labels[index], targets), LATEST)
+        search.step()
+    return success
+
+
+def _windows(height: int, width: int) -> tuple[Window, ...]:
+    return _grid(*(_along(slice(0, side), PARTS, ALONG) for side in (height, width)))
+
+
+def _grid(rows: Sequence[slice], columns: Sequence[slice]) -> tuple[Window, ...]:
+    return tuple(Window(*pair) for pair in product(rows, columns))
+
+
+def _along(side: slice, parts: int, count: int) -> tuple[slice, ...]:
+    """So many slices of one side, from end to end, each as long as one of its parts."""
+    length = max(1, round((side.stop - side.start) / parts))
+    firsts = torch.linspace(side.start, side.stop - length, count).round().int().unique().tolist()
+    return tuple(slice(first, first + length) for first in firsts)
+
+
+def _best(windows: Sequence[Window], worth: Tensor) -> list[Window]:
+    """The best that do not overlap, at most `PLACES`."""
+    chosen: list[Window] = []
+    for place in worth.argsort(descending=True, stable=True).tolist():
+        if not any(windows[place].overlaps(one) for one in chosen):
+            chosen.append(windows[place])
+    return chosen[:PLACES]
+
+
+def _meet(one: slice, other: slice) -> bool:
+    return bool(one.start < other.stop and other.start < one.stop)
