@@ -6,7 +6,8 @@
 each costs hundreds of forward passes); none of them had been seen by anyone. `five metrics of 30` is the published
 setting: 30 clean images are all that there is, each judged without itself, with 100 and 100 inputs. A triggered image
 that does not fool the model counts as triggered all the same; what is said `of_hits` leaves it out.
-What is in the file already is not done again.
+What a repair takes back is scored by `benchmarks.efficacy.run`, which repairs every model. What is in the file already
+is not done again.
 """
 
 import argparse

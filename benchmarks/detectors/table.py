@@ -1,6 +1,7 @@
 """Tables of what the detectors see, failures first.
 
-    python -m benchmarks.detectors.table --witnesses FILE ... --screening FILE ... [--write docs/detection.md]
+    python -m benchmarks.detectors.table --witnesses FILE ... --screening FILE ... --repairs FILE ...
+        [--write docs/detection.md]
 
 Backdoored nets, and clean ones that are not in the shipped null, are judged as the product does. A net of the null is
 judged by the others.
@@ -47,6 +48,7 @@ SUMMARY = ("what", "share (95 %)")
 SCREENED = (
     "model",
     "attack",
+    "seed",
     "detector",
     "AUROC",
     "of hits",
@@ -122,9 +124,23 @@ def witnesses(lines: Iterable[Line]) -> str:
     return markdown(SUMMARY, summary) + "\n" + markdown(JUDGED, map(_cells, models))
 
 
-def whole(heard_of: Iterable[Path], screened: Iterable[Path]) -> str:
+def whole(heard_of: Iterable[Path], screened: Iterable[Path], repairs: Iterable[Path]) -> str:
     """All tables of the page."""
-    return "\n".join((witnesses(read([*heard_of, CALIBRATING])), screening(read(screened))))
+    scored = [*read(screened), *by_repair(read(repairs))]
+    return "\n".join((witnesses(read([*heard_of, CALIBRATING])), screening(scored)))
+
+
+def by_repair(lines: Iterable[Line]) -> list[Line]:
+    """What the harness of efficacy says of the screening that its repairs make."""
+    return [
+        {
+            **{name: line[name] for name in ("model", "attack", "seed")},
+            "detector": "repair",
+            **line["screened"],
+        }
+        for line in lines
+        if line.get("screened")
+    ]
 
 
 def screening(lines: Iterable[Line]) -> str:
@@ -132,17 +148,22 @@ def screening(lines: Iterable[Line]) -> str:
     rows = sorted(lines, key=lambda line: (line["detector"], line["auroc"]))
     ways = dict.fromkeys(line["detector"] for line in rows)
     means = [
-        ("mean", f"{len(mine)} models", way, *_rates({key: _mean(mine, key) for key in mine[0]}))
+        ("mean", f"{len({line['model'] for line in mine})} models", "–", way, *_rates(_means(mine)))
         for way in ways
         if (mine := [line for line in rows if line["detector"] == way])
     ]
-    return markdown(SCREENED, [*means, *((r["model"], r["attack"], r["detector"], *_rates(r)) for r in rows)])
+    each = ((r["model"], r["attack"], str(r["seed"]), r["detector"], *_rates(r)) for r in rows)
+    return markdown(SCREENED, [*means, *each])
 
 
 def _rates(line: Line) -> tuple[str, ...]:
     names = ("auroc", "auroc_of_hits", "tpr_0.01", "tpr_0.05", "fpr_0.01", "fpr_0.05")
     values = [line[name] for name in names]
     return tuple("–" if v is None else f"{v:.3f}" if i < 2 else f"{v:.1%}" for i, v in enumerate(values))
+
+
+def _means(lines: list[Line]) -> Line:
+    return {key: _mean(lines, key) for key in lines[0]}
 
 
 def _mean(lines: list[Line], key: str) -> float | None:
@@ -190,9 +211,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--witnesses", type=Path, nargs="+", required=True)
     parser.add_argument("--screening", type=Path, nargs="+", required=True)
+    parser.add_argument("--repairs", type=Path, nargs="+", required=True, help="of benchmarks.efficacy.run")
     parser.add_argument("--write", type=Path)
     args = parser.parse_args()
-    text = whole(args.witnesses, args.screening)
+    text = whole(args.witnesses, args.screening, args.repairs)
     if args.write:
         before, _, rest = args.write.read_text().partition(BEGIN)
         args.write.write_text(before + BEGIN + text + END + rest.partition(END)[2])

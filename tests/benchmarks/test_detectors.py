@@ -7,12 +7,13 @@ import torch
 
 from benchmarks.detectors.null import CALIBRATING, clean_net, read
 from benchmarks.detectors.screening import auroc, rates
-from benchmarks.detectors.table import judged, whole
+from benchmarks.detectors.table import by_repair, judged, whole
 from benchmarks.efficacy.subjects import subjects
 from benchmarks.efficacy.table import BEGIN, END
 from worker.detectors.null import shipped
 
 LINES = Path(__file__).parents[2] / "benchmarks" / "detectors"
+REPAIRS = LINES.parent / "efficacy" / "results.jsonl"
 PAGE = Path(__file__).parents[2] / "docs" / "detection.md"
 
 
@@ -31,8 +32,14 @@ def test_nothing_that_is_judged_calibrates_but_itself() -> None:
 
 
 def test_the_page_says_what_the_lines_say() -> None:
-    text = whole([LINES / "witnesses.jsonl"], [LINES / "screening.jsonl"])
+    text = whole([LINES / "witnesses.jsonl"], [LINES / "screening.jsonl"], [REPAIRS])
     assert PAGE.read_text().partition(BEGIN)[2].partition(END)[0] == text
+
+
+def test_of_repairs_only_those_that_repaired_something_screen() -> None:
+    facts = {"model": "a", "attack": "badnets", "seed": 1}
+    lines = [{**facts, "screened": {"auroc": 0.9}}, {**facts, "screened": None}, facts]
+    assert by_repair(lines) == [{**facts, "detector": "repair", "auroc": 0.9}]
 
 
 def test_the_area_is_the_chance_that_a_triggered_input_scores_higher() -> None:

@@ -2,11 +2,13 @@
 
 import base64
 import json
+from typing import get_args
 
 import jsonschema
 import pytest
 
 from app.contract.confinement import Confinement, Layer, LayerName
+from app.contract.options import Detector
 from app.contract.report import Report
 from app.contract.result import RESULT, confined
 from app.contract.screening import Decision, Scored, Screening, Suspects
@@ -69,6 +71,19 @@ def test_no_rendering_speaks_of_a_repair_or_a_verdict(repaired: Report) -> None:
         assert not any(
             word in body.lower() for word in ("repaired", "verdict", "returned", "operating point")
         )
+
+
+@pytest.mark.parametrize("detector", get_args(Detector))
+def test_every_rendering_says_what_a_score_of_its_detector_does_not_see(
+    repaired: Report, detector: Detector
+) -> None:
+    screening = build(repaired).model_copy(update={"detector": detector})
+    for text in (
+        html.render_screening(screening, SHEET),
+        markdown.render_screening(screening),
+        summary(screening),
+    ):
+        assert screened.LIMITS[detector].partition(". ")[2] in text
 
 
 @pytest.mark.parametrize(
