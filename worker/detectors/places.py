@@ -13,6 +13,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
+from app.contract.job import Stage
 from app.contract.options import PerturbationOptions
 from worker.classifier import Classifier
 from worker.detectors.forms import CAREFUL, Patch
@@ -91,41 +92,44 @@ def patches_in_places(
     draw = torch.Generator().manual_seed(seed)
     device, room = suspect.placement.device, clean.images.shape[1:]
     asked = frozen(suspect, clean.images[:1])
-    starts = [(k, place) for k in classes for place in _places(asked, clean, k, options, draw)]
+    scout = _Scout(asked, clean, options, draw, progress)
+    starts = [(k, place) for k in classes for place in scout.places(k)]
     ways = [k for k, _ in starts]
     search = Within((len(ways), *room), device, draw, [place for _, place in starts])
     return tuple(walk(search, asked, clean, ways, options, draw, progress))
 
 
-def _places(
-    asked: Classifier, clean: SampleSet, target: int, options: PerturbationOptions, draw: torch.Generator
-) -> list[Window]:
-    """Where masks toward one class start: in the best windows that do not overlap, the best part of each."""
-    everywhere = _windows(*clean.images.shape[2:])
-    best = _best(everywhere, _worth(asked, clean, target, everywhere, options, draw))
-    parts = [window.parts() for window in best]
-    worth = _worth(asked, clean, target, [part for some in parts for part in some], options, draw)
-    each = worth.split([len(some) for some in parts])
-    return [some[int(of.argmax())] for some, of in zip(parts, each, strict=True)]
+@dataclass(frozen=True, slots=True)
+class _Scout:
+    """Looks where masks should start."""
 
+    asked: Classifier
+    clean: SampleSet
+    options: PerturbationOptions
+    draw: torch.Generator
+    progress: Progress
 
-def _worth(
-    asked: Classifier,
-    clean: SampleSet,
-    target: int,
-    windows: Sequence[Window],
-    options: PerturbationOptions,
-    draw: torch.Generator,
-) -> Tensor:
-    """The share of images that each window soon turns, (windows,)."""
-    targets = torch.full((len(windows),), target)
-    search = Opaque((len(windows), *clean.images.shape[1:]), asked.placement.device, draw, windows)
-    size, success = max(1, round(IMAGES * options.batch_size)), torch.zeros(len(windows))
-    for _ in range(STEPS):
-        index = torch.randint(len(clean), (size,), generator=draw)
-        success.lerp_(attack(search, asked, clean.images[index], clean.labels[index], targets), LATEST)
-        search.step()
-    return success
+    def places(self, target: int) -> list[Window]:
+        """In the best windows that do not overlap, the best part of each."""
+        everywhere = _windows(*self.clean.images.shape[2:])
+        best = _best(everywhere, self.worth(target, everywhere))
+        parts = [window.parts() for window in best]
+        worth = self.worth(target, [part for some in parts for part in some])
+        each = worth.split([len(some) for some in parts])
+        return [some[int(of.argmax())] for some, of in zip(parts, each, strict=True)]
+
+    def worth(self, target: int, windows: Sequence[Window]) -> Tensor:
+        """The share of images that each window soon turns, (windows,)."""
+        targets, device = torch.full((len(windows),), target), self.asked.placement.device
+        search = Opaque((len(windows), *self.clean.images.shape[1:]), device, self.draw, windows)
+        size, success = max(1, round(IMAGES * self.options.batch_size)), torch.zeros(len(windows))
+        for number in range(1, STEPS + 1):
+            index = torch.randint(len(self.clean), (size,), generator=self.draw)
+            images, labels = self.clean.images[index], self.clean.labels[index]
+            success.lerp_(attack(search, self.asked, images, labels, targets), LATEST)
+            search.step()
+            self.progress.step(Stage.PERTURB, number, STEPS, success=success.mean().item())
+        return success
 
 
 def _windows(height: int, width: int) -> tuple[Window, ...]:

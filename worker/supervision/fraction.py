@@ -13,6 +13,7 @@ from app.contract.options import Detector, SanitizeOptions
 from worker.cage.messages import Step
 
 FORMS = 3  # of perturbation
+PLACES = 3  # runs of a closer look: coarse, fine, and the patches from there
 LONGEST = 0.99  # a job is whole when the ledger says so
 SETS = 2  # of images that are scored: clean ones and suspects
 WALKED = {
@@ -82,9 +83,10 @@ def course(kind: JobKind, options: SanitizeOptions) -> Course:
     runs = {
         Stage.UNLEARN: seeds,
         Stage.SCORE: SETS,
-        Stage.PERTURB: looks * FORMS + 1,  # and what BatchNorm remembers
+        # And what BatchNorm remembers.
+        Stage.PERTURB: looks * FORMS + 1 + (PLACES if looks > 2 else 0),
         Stage.RECOVER: seeds,
-        Stage.VERIFY: 1 + FORMS + seeds,  # of one hearing: a pursuit, a search, unlearnings
+        Stage.VERIFY: 1 + FORMS + PLACES + seeds,  # of one hearing: a pursuit, a search, unlearnings
     }
     return Course(
         {stage: costs.get(stage, 0) / whole for stage in Stage},
