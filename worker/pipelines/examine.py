@@ -41,11 +41,14 @@ class Examined:
     sizes: Mapping[int, float]  # class -> relative size of its smallest perturbation
     verdict: Verdict
     others: tuple[Perturbation, ...] = ()  # into the suspected classes: of other starts, and in a mirror
+    cleared: frozenset[int] = frozenset()  # accused besides, and not by a closer look
 
     @property
     def aims(self) -> tuple[int, ...]:
         """Where perturbations have to lead to speak for the backdoor."""
-        return (ELSEWHERE,) if self.verdict.all_to_all else self.verdict.target_classes
+        if self.verdict.all_to_all:
+            return (ELSEWHERE,)
+        return tuple(k for k in self.verdict.target_classes if k not in self.cleared)
 
     def accused(self, options: EvidenceOptions) -> tuple[Perturbation, ...]:
         """The perturbations into the suspected classes that say what the backdoor does: evidence, or like the smallest.
@@ -69,6 +72,19 @@ class Examined:
             p for p in self.others if p.target_class in heard and relative_size(p, self.perturbations) < line
         ]
         return (*named, *others)
+
+    def cleared_by(self, options: EvidenceOptions) -> frozenset[int]:
+        """Classes beside the most suspicious one into which no small perturbation leads, where one leads into that.
+
+        A search that hurries may find nothing into some classes of a net whose backdoor swallows every image, and then
+        all that it does find looks small: of an L2 trigger of others five classes were accused, and no repair passed.
+        """
+        named, *besides = self.aims
+        if self.sizes[named] >= options.relative_size:
+            return frozenset()
+        return frozenset(
+            k for k in besides if k not in self._recalled and self.sizes[k] >= options.relative_size
+        )
 
     def followers(self, options: EvidenceOptions, placement: Placement) -> tuple[Follower, ...]:
         """Searches that go on from the perturbations that accuse."""
@@ -108,10 +124,11 @@ def look_closely(
     """
     closer = _closely(suspect, fit, examined.aims, options, progress, _references(examined))
     found = best_of(closer)
-    others = _others(suspect, fit, found, closer, examined.aims)
     recalled = (p for p in examined.perturbations if p.form is Form.RECALLED)
     sizes = {**examined.sizes, **smallest(found, found)}
-    return Examined(examined.fallen, (*found, *recalled), sizes, examined.verdict, others)
+    looked = replace(examined, perturbations=(*found, *recalled), sizes=sizes)
+    looked = replace(looked, cleared=looked.cleared_by(options.evidence))
+    return replace(looked, others=_others(suspect, fit, found, closer, looked.aims))
 
 
 def needed(hearing: Hearing, verdict: Verdict, options: EvidenceOptions) -> tuple[Perturbation, ...]:
@@ -158,7 +175,7 @@ def evidence_left(
         success,
         pursued,
         size,
-        label_shift=max(fallen.shift.per_class[k] for k in examined.verdict.target_classes),
+        label_shift=max(fallen.shift.per_class[k] for k in examined.aims),
         label_shares=fallen.runs[0].epochs[-1].label_shares,
         suppressed=True,
         gone=fallen.shift.value <= options.evidence.label_shift,

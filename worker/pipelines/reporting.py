@@ -255,6 +255,10 @@ def _skipped(
         skipped.append(Skipped(what="complete unlearning", reason=reason))
     if not decision.examined.fallen.follows_batches:
         skipped.append(WITHOUT_BATCHNORM)
+    if decision.examined.cleared:
+        reason = "A closer look found no small perturbation into them, so no repair aimed at them."
+        named = ", ".join(map(str, sorted(decision.examined.cleared)))
+        skipped.append(Skipped(what=f"repairing what leads into the classes {named}", reason=reason))
     classes = len(decision.examined.fallen.before.label_shares)
     looked_at = len(decision.examined.sizes.keys() - {ELSEWHERE})
     if looked_at < classes:

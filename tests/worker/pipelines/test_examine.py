@@ -73,6 +73,19 @@ def test_a_class_without_suspicion_is_not_accused() -> None:
     assert {k for k, _ in accused(0, TARGET, patch=1.0, dense=9.0, warp=9.0)} == {0, TARGET}
 
 
+def test_who_was_accused_besides_is_cleared_where_no_small_perturbation_leads() -> None:
+    heard, line = examined(TARGET, 0, patch=1.0, dense=9.0, warp=9.0), EvidenceOptions()
+    assert heard.cleared_by(line) == {0}
+    assert replace(heard, cleared=frozenset({0})).aims == (TARGET,)
+    assert examined(0, TARGET, patch=1.0, dense=9.0, warp=9.0).cleared_by(line) == set(), (
+        "no small one leads into the most suspicious class, so sizes clear nobody"
+    )
+    told = Perturbation(0, Form.RECALLED, NOTHING, 3.0)
+    assert replace(heard, perturbations=(*heard.perturbations, told)).cleared_by(line) == set()
+    both = replace(heard, sizes={**heard.sizes, 0: 0.4})
+    assert both.cleared_by(line) == set(), "two backdoors"
+
+
 FOUND = Perturbation(TARGET, Form.RECALLED, NOTHING, 3.0)
 
 
