@@ -25,8 +25,7 @@ from worker.samples.interface import SampleSet
 
 PARTS = 4  # of the side of an image, of which one is that of a window
 ALONG, FINER = 7, 3  # windows along an image, and half as large ones along a window; they overlap by a half
-STEPS = 12  # of their patterns; the place of a planted patch stands out after as many
-IMAGES = 1 / 2  # times those of the search
+STEPS, IMAGES = 0.08, 0.5  # times those of the search; after 12 of 16 the place of a planted patch stands out
 LATEST = 0.3  # weight of the latest batch in the success of a window
 PLACES = 4  # where masks start
 INSIDE, OUTSIDE = -1.0, -7.0  # logits of a mask that starts in a window: 27 % opaque there, 0.1 % elsewhere
@@ -122,13 +121,17 @@ class _Scout:
         """The share of images that each window soon turns, (windows,)."""
         targets, device = torch.full((len(windows),), target), self.asked.placement.device
         search = Opaque((len(windows), *self.clean.images.shape[1:]), device, self.draw, windows)
-        size, success = max(1, round(IMAGES * self.options.batch_size)), torch.zeros(len(windows))
-        for number in range(1, STEPS + 1):
+        size, steps = (
+            max(1, round(share * of))
+            for share, of in ((IMAGES, self.options.batch_size), (STEPS, self.options.steps))
+        )
+        success = torch.zeros(len(windows))
+        for number in range(1, steps + 1):
             index = torch.randint(len(self.clean), (size,), generator=self.draw)
             images, labels = self.clean.images[index], self.clean.labels[index]
             success.lerp_(attack(search, self.asked, images, labels, targets), LATEST)
             search.step()
-            self.progress.step(Stage.PERTURB, number, STEPS, success=success.mean().item())
+            self.progress.step(Stage.PERTURB, number, steps, success=success.mean().item())
         return success
 
 
