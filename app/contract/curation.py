@@ -5,9 +5,21 @@ from typing import Literal
 from pydantic import Field
 
 from app.contract.frozen import Frozen
-from app.contract.options import Strategy
+from app.contract.options import ModelOptions
 from app.contract.problem import Problem
 from app.contract.report import Environment, ModelFacts
+
+Strategy = Literal["energy", "random"]
+
+
+class CurateOptions(ModelOptions):
+    """Which images of an unlabelled pool a person is asked to label."""
+
+    budget: int = Field(ge=1, description="images that a person can label")
+    strategy: Strategy = Field(
+        "random", description="energy: highest free energy, then least margin (EADA); random: drawn alike"
+    )
+    seed: int = Field(0, ge=0, lt=2**31)
 
 
 class Pool(Frozen):

@@ -261,19 +261,6 @@ class ModelOptions(Frozen):
     input_size: int | None = Field(None, ge=8, le=1024, description="pixels; None: the architecture's own")
 
 
-Strategy = Literal["energy", "random"]
-
-
-class CurateOptions(ModelOptions):
-    """Which images of an unlabelled pool a person is asked to label."""
-
-    budget: int = Field(ge=1, description="images that a person can label")
-    strategy: Strategy = Field(
-        "random", description="energy: highest free energy, then least margin (EADA); random: drawn alike"
-    )
-    seed: int = Field(0, ge=0, lt=2**31)
-
-
 class SanitizeOptions(ModelOptions):
     """Everything a sanitize job can be told."""
 

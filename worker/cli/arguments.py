@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal, TypeVar
 import typer
 from pydantic import ValidationError
 
+from app.contract.curation import CurateOptions
 from app.contract.frozen import Frozen
-from app.contract.options import CurateOptions, SanitizeOptions
+from app.contract.options import SanitizeOptions
 from app.errors import OptionsError
 from worker.device import place
 from worker.pipelines.inputs import Request

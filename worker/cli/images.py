@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 
-from app.contract.options import Detector, Strategy
+from app.contract.curation import Strategy
+from app.contract.options import Detector
 from app.reports import html
 from worker.cli.answer import say
 from worker.cli.arguments import (

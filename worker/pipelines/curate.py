@@ -9,9 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from app.contract.curation import Chosen, Curation, Guess, Pool
+from app.contract.curation import Chosen, CurateOptions, Curation, Guess, Pool
 from app.contract.job import Stage
-from app.contract.options import CurateOptions
 from app.contract.problem import Problem
 from app.contract.report import Normalisation
 from app.errors import ModelError, OptionsError

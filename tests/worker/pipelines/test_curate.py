@@ -10,8 +10,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from app.contract.curation import Curation
-from app.contract.options import CurateOptions
+from app.contract.curation import CurateOptions, Curation
 from app.errors import OptionsError, OutputError, SanitizerError
 from tests.conftest import BACKDOORED, SAMPLES
 from worker.device import Placement
