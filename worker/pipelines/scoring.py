@@ -29,6 +29,18 @@ FEW = 4  # where one image costs hundreds of forward passes
 
 
 @dataclass(frozen=True, slots=True)
+class InQuestion:
+    """Inputs that are to be scored, uint8 (n, c, h, w), and what with."""
+
+    images: Tensor
+    loaded: Loaded
+    options: SanitizeOptions
+    clock: Clock
+    progress: Progress
+    checkpoints: Checkpoints
+
+
+@dataclass(frozen=True, slots=True)
 class Scores:
     """`said` int64 (n,) and `suspects` (n,), of the inputs in question; `clean` (m,). Large: suspicious."""
 
@@ -40,19 +52,13 @@ class Scores:
     fallen: Fallen | None = None
 
 
-def by_repair(
-    loaded: Loaded,
-    suspects: Tensor,
-    options: SanitizeOptions,
-    clock: Clock,
-    progress: Progress,
-    checkpoints: Checkpoints,
-) -> Scores | None:
-    """By how much of what the suspect says a repair takes back; None where nothing accuses the suspect."""
-    decision = decide(loaded, options, clock, progress, checkpoints)
+def by_repair(inputs: InQuestion) -> Scores:
+    """By how much of what the suspect says a repair takes back; by margin where nothing accuses the suspect."""
+    loaded, clock, progress = inputs.loaded, inputs.clock, inputs.progress
+    decision = decide(loaded, inputs.options, clock, progress, inputs.checkpoints)
     repair = decision.chosen or decision.best
     if repair is None:
-        return None
+        return by_margin(inputs, decision.examined.fallen)
     suspect = loaded.suspect
     repaired = suspect.with_module(repair.module(suspect))
 
@@ -62,22 +68,17 @@ def by_repair(
     with clock.stage(Stage.SCORE):
         # The repair was chosen by those that select, so only the rest calibrates.
         _, clean = _in_portions(score, loaded.parts.report.images, PORTION, progress)
-        said, scores = _in_portions(score, suspects, PORTION, progress)
+        said, scores = _in_portions(score, inputs.images, PORTION, progress)
     return Scores(said, scores, clean, "repair", forwards=2, fallen=decision.examined.fallen)
 
 
-def by_margin(
-    loaded: Loaded,
-    suspects: Tensor,
-    options: SanitizeOptions,
-    clock: Clock,
-    progress: Progress,
-    checkpoints: Checkpoints,
-) -> Scores:
+def by_margin(inputs: InQuestion, fallen: Fallen | None = None) -> Scores:
     """By how much unlearned models and backdoor experts still say what the suspect says."""
-    suspect, fit = loaded.suspect, loaded.parts.fit
-    with clock.stage(Stage.UNLEARN):
-        fallen = fallen_once(suspect, fit, options, progress, checkpoints)
+    options, clock, progress = inputs.options, inputs.clock, inputs.progress
+    suspect, fit = inputs.loaded.suspect, inputs.loaded.parts.fit
+    if fallen is None:
+        with clock.stage(Stage.UNLEARN):
+            fallen = fallen_once(suspect, fit, options, progress, inputs.checkpoints)
     with clock.stage(Stage.MISLABEL):
         seeds = range(options.seed, options.seed + options.evidence.seeds)
         experts = [mislabel(suspect, fit, options.screen.expert, seed, progress) for seed in seeds]
@@ -88,19 +89,18 @@ def by_margin(
         return agreement(suspect, families, images)
 
     with clock.stage(Stage.SCORE):
-        _, clean = _in_portions(score, _held(loaded.parts), PORTION, progress)
-        said, scores = _in_portions(score, suspects, PORTION, progress)
+        _, clean = _in_portions(score, _held(inputs.loaded.parts), PORTION, progress)
+        said, scores = _in_portions(score, inputs.images, PORTION, progress)
     forwards = 1 + len(unlearned) + len(experts)
     return Scores(said, scores, clean, "margin", forwards, fallen)
 
 
-def by_labels(
-    loaded: Loaded, suspects: Tensor, options: SanitizeOptions, clock: Clock, progress: Progress
-) -> Scores:
+def by_labels(inputs: InQuestion) -> Scores:
     """The five metrics; the suspect is asked for nothing but classes. Raises `SamplesError` on too few clean ones."""
     # Here and not above, because it loads scikit-learn, which few jobs need.
     from worker.detectors.five_metrics import FEWEST, curves, learn
 
+    loaded, options, progress = inputs.loaded, inputs.options, inputs.progress
     held = _held(loaded.parts)
     if len(held) < FEWEST:
         raise SamplesError(
@@ -122,9 +122,9 @@ def by_labels(
         )
         return suspect.predictions(images), torch.from_numpy(found)
 
-    with clock.stage(Stage.SCORE):
+    with inputs.clock.stage(Stage.SCORE):
         _, known = _in_portions(measure, held, FEW, progress)
-        said, found = _in_portions(measure, suspects, FEW, progress)
+        said, found = _in_portions(measure, inputs.images, FEW, progress)
         novelty = learn(known.numpy())
         clean, scores = novelty.of_the_known(), novelty.scores(found.numpy())
     return Scores(said, torch.from_numpy(scores), torch.from_numpy(clean), "five_metrics", grid.forwards)

@@ -5,7 +5,7 @@ whether the model has a backdoor: on a clean model the flagged inputs are the ex
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from app.contract.findings import Skipped
 from app.contract.job import Stage
-from app.contract.options import SanitizeOptions
+from app.contract.options import Detector
 from app.contract.problem import Problem
 from app.contract.screening import Decision, Scored, Screening, Suspects
 from worker.detectors.poisoned_samples import bound, chance, p_values
@@ -22,11 +22,16 @@ from worker.pipelines import reporting
 from worker.pipelines.checkpoints import NOWHERE, Checkpoints
 from worker.pipelines.clock import Clock
 from worker.pipelines.inputs import Loaded, Request, read_inputs
-from worker.pipelines.scoring import Scores, by_labels, by_margin, by_repair
+from worker.pipelines.scoring import InQuestion, Scores, by_labels, by_margin, by_repair
 from worker.progress import SILENT, Progress
 from worker.samples.unlabelled import ImageSet, read_images
 
 RATES = (0.01, 0.05)
+DETECTORS: Mapping[Detector, Callable[[InQuestion], Scores]] = {
+    "repair": by_repair,
+    "margin": by_margin,
+    "five_metrics": by_labels,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,28 +51,11 @@ def screen(
     with clock.stage(Stage.LOAD):
         loaded = read_inputs(request)
         suspects, warnings = read_images(path, loaded.model.input_shape)
-    scores = _scores(loaded, suspects.images, options, clock, progress, checkpoints)
+    inputs = InQuestion(suspects.images, loaded, options, clock, progress, checkpoints)
+    scores = DETECTORS[options.screen.detector](inputs)
     order = scores.suspects.argsort(descending=True, stable=True)
     report = _report(request, loaded, suspects, scores, order, warnings, clock.seconds)
     return Screened(report, suspects.images[order])
-
-
-def _scores(
-    loaded: Loaded,
-    suspects: Tensor,
-    options: SanitizeOptions,
-    clock: Clock,
-    progress: Progress,
-    checkpoints: Checkpoints,
-) -> Scores:
-    """By the detector that was asked for, and by margin where nothing accuses the model."""
-    detector = options.screen.detector
-    if detector == "five_metrics":
-        return by_labels(loaded, suspects, options, clock, progress)
-    found = (
-        by_repair(loaded, suspects, options, clock, progress, checkpoints) if detector == "repair" else None
-    )
-    return found or by_margin(loaded, suspects, options, clock, progress, checkpoints)
 
 
 def _report(
