@@ -49,7 +49,8 @@ def test_by_repair_the_model_is_repaired_first_and_what_chose_the_repair_calibra
 
 
 def test_where_nothing_is_accused_there_is_no_repair_and_inputs_are_scored_by_margin() -> None:
-    nothing = {"evidence": {"seeds": 1, "false_alarms": 1e-6, "suspicion": 1e-6}}
+    hardly = {"steps": 2, "batch_size": 4, "max_classes": 2, "hurried": {"steps": 2, "batch_size": 2}}
+    nothing = {"evidence": {"seeds": 1, "false_alarms": 1e-6, "suspicion": 1e-6}, "perturbation": hardly}
     report = screen(untriggered(**nothing, screen={"detector": "repair"}), SUSPECTS).report
     assert report.detector == "margin"
     assert report.skipped[0].what == "scores by repair"
