@@ -110,7 +110,10 @@ def _decision(rate: float, scores: Tensor, clean: Tensor) -> Decision:
 def _skipped(scores: Scores, request: Request) -> tuple[Skipped, ...]:
     skipped = []
     if request.options.screen.detector == "repair" != scores.detector:
-        reason = "Nothing accuses the model, so there is no repair to compare it with; inputs are scored by margin."
+        reason = (
+            "There is no repair to compare the model with, since nothing accuses it or no candidate was found; "
+            "inputs are scored by margin."
+        )
         skipped.append(Skipped(what="scores by repair", reason=reason))
     runs = scores.fallen.runs if scores.fallen and scores.detector == "margin" else ()
     if stuck := sum(not run.reached for run in runs):
