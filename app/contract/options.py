@@ -239,7 +239,7 @@ class ScreenOptions(Frozen):
 
     detector: Detector = Field(
         "repair",
-        description="repair: by what a repair takes back, and where nothing is accused by margin; margin: of "
+        description="repair: what a repair takes back, or by margin where there is none; margin: that of "
         "unlearned models and experts; five_metrics: from labels alone",
     )
     grid: Literal["reduced", "published"] = Field("reduced", description="of the five metrics")

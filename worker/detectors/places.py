@@ -16,7 +16,7 @@ from torch import Tensor
 from app.contract.job import Stage
 from app.contract.options import PerturbationOptions
 from worker.classifier import Classifier
-from worker.detectors.forms import CAREFUL, Patch
+from worker.detectors.forms import Patch
 from worker.detectors.perturbation import Perturbation
 from worker.detectors.trigger import attack, walk
 from worker.frozen import frozen
@@ -69,7 +69,7 @@ class Within(Patch):
     def __init__(
         self, room: tuple[int, ...], device: torch.device, draw: torch.Generator, windows: Sequence[Window]
     ) -> None:
-        super().__init__(room, device, draw, CAREFUL)
+        super().__init__(room, device, draw)
         _lay(self.mask, windows, INSIDE, OUTSIDE)
 
 

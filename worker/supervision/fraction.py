@@ -13,7 +13,7 @@ from app.contract.options import Detector, SanitizeOptions
 from worker.cage.messages import Step
 
 FORMS = 3  # of perturbation
-PLACES = 3  # runs of a closer look: coarse, fine, and the patches from there
+SCOUTED = 3  # runs for a patch whose place is found first: coarse, fine, and the patches from there
 LONGEST = 0.99  # a job is whole when the ledger says so
 SETS = 2  # of images that are scored: clean ones and suspects
 WALKED = {
@@ -83,10 +83,9 @@ def course(kind: JobKind, options: SanitizeOptions) -> Course:
     runs = {
         Stage.UNLEARN: seeds,
         Stage.SCORE: SETS,
-        # And what BatchNorm remembers.
-        Stage.PERTURB: looks * FORMS + 1 + (PLACES if looks > 2 else 0),
+        Stage.PERTURB: looks * FORMS + 1 + (SCOUTED if looks > 2 else 0),  # and what BatchNorm remembers
         Stage.RECOVER: seeds,
-        Stage.VERIFY: 1 + FORMS + PLACES + seeds,  # of one hearing: a pursuit, a search, unlearnings
+        Stage.VERIFY: 1 + FORMS + SCOUTED + seeds,  # of one hearing: a pursuit, a search, unlearnings
     }
     return Course(
         {stage: costs.get(stage, 0) / whole for stage in Stage},
