@@ -153,7 +153,7 @@ def evidence_left(
 ) -> Remaining:
     """Ask both witnesses again, the cheapest question first; the first that still accuses ends the hearing."""
     verify = As(progress, Stage.VERIFY)
-    success, excess = _success(repaired, examined.accused(options.evidence), parts.select)
+    success, excess = success_of(repaired, examined.accused(options.evidence), parts.select)
     if excess > options.evidence.success:
         return Remaining(success)
     pursued = _pursued(repaired, examined, parts, options, verify)
@@ -182,8 +182,10 @@ def evidence_left(
     )
 
 
-def _success(classifier: Classifier, found: Sequence[Perturbation], clean: SampleSet) -> tuple[float, float]:
-    """Of the most successful perturbation, and beyond the images that go to its class by themselves."""
+def success_of(
+    classifier: Classifier, found: Sequence[Perturbation], clean: SampleSet
+) -> tuple[float, float]:
+    """That of the most successful perturbation, and what of it is beyond images that go to its class by themselves."""
     predicted = classifier.predictions(clean.images)
     success, excess = 0.0, 0.0
     for perturbation in found:
@@ -206,7 +208,7 @@ def _pursued(
     if not suspects:
         return None
     found = pursue(repaired, parts.fit, suspects, options.perturbation, options.seed, progress)
-    return _success(repaired, found, parts.select)[1]
+    return success_of(repaired, found, parts.select)[1]
 
 
 def _closely(

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from app.contract.options import SanitizeOptions
-from tests.worker.pipelines.test_pipeline import EXAMPLES, SHORT, facts
+from tests.worker.pipelines.test_pipeline import EXAMPLES, SHORT, SUSPECT, facts
 from worker.classifier import Classifier
 from worker.device import Placement
 from worker.pipelines import checkpoints
@@ -36,10 +36,7 @@ class InFile:
 
 def run(kept: InFile, options: SanitizeOptions = OPTIONS) -> Sanitized:
     place = Placement(torch.device("cpu"), memory_format=torch.channels_last)
-    request = Request(
-        EXAMPLES / "backdoored-resnet18.safetensors", EXAMPLES / "clean-500.zip", options, place
-    )
-    return sanitize(request, checkpoints=kept)
+    return sanitize(Request(SUSPECT, EXAMPLES / "clean-500.zip", options, place), checkpoints=kept)
 
 
 @pytest.fixture(scope="module")

@@ -39,8 +39,7 @@ def test_a_second_attempt_unlearns_nothing_and_says_the_same(tmp_path: Path) -> 
 
 
 def test_by_repair_the_model_is_repaired_first_and_what_chose_the_repair_calibrates_nothing() -> None:
-    request = asked(prune={})  # the thresholds of the masks themselves, so that there is some candidate
-    report = screen(replace(request, triggered=None), SUSPECTS).report
+    report = screen(replace(asked(), triggered=None), SUSPECTS).report
     repaired = plain()
     assert (report.detector, report.forwards, report.skipped) == ("repair", 2, ())
     assert report.calibrated_on == repaired.report.samples.report < repaired.report.samples.n
@@ -81,7 +80,8 @@ def test_five_metrics_ask_for_labels_and_unlearn_nothing(tmp_path: Path) -> None
     np.savez(tmp_path / "clean.npz", images=every["images"][few], labels=every["labels"][few])
     np.savez(tmp_path / "suspects.npz", images=np.load(SUSPECTS)["images"][:3])
     given = asked(screen={"detector": "five_metrics"})
-    request = Request(given.model, tmp_path / "clean.npz", given.options, given.placement)
+    model = EXAMPLES / "backdoored-resnet18.safetensors"
+    request = Request(model, tmp_path / "clean.npz", given.options, given.placement)
     report = screen(request, tmp_path / "suspects.npz").report
     assert (report.detector, report.forwards) == ("five_metrics", REDUCED.forwards)
     assert (report.unlearning, report.skipped) == ((), ())
