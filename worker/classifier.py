@@ -4,6 +4,7 @@ The module, the normalisation of its pixels and the place where it computes trav
 guesses any of them. Knows tensors; knows nothing of files, jobs or HTTP.
 """
 
+import math
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from worker.device import Placement
 from worker.samples.interface import SampleSet
 
 EVAL_BATCH = 256
+PIXELS_AT_ONCE = 2**20  # of one forward pass, so that large images do not fill the memory
 # Down and right, in pixels of a 32-pixel image, and whether mirrored: inside what augmentation shows in training.
 VIEWS = ((0, 0, False), (0, 0, True), (-2, 1, False), (2, -1, True), (1, 2, True), (-1, -2, False))
 MOST_LOST = (
@@ -61,7 +63,7 @@ class Classifier:
         """Eval mode, float32 (n, num_classes) on the CPU."""
         self.module.eval()
         parts = []
-        for part in images.split(EVAL_BATCH):
+        for part in portions(images):
             with self.placement.autocast():
                 parts.append(self.module(self.normalise(part)).float())
         return torch.cat(parts).cpu()  # the only wait for the device
@@ -71,11 +73,23 @@ class Classifier:
         return self.logits(images).argmax(1)
 
 
+def portions(images: Tensor) -> tuple[Tensor, ...]:
+    """Parts that fit into one forward pass, (n, c, h, w) each."""
+    at_once = PIXELS_AT_ONCE // math.prod(images.shape[2:])
+    return tuple(images.split(max(1, min(EVAL_BATCH, at_once))))
+
+
 def batches(
     samples: SampleSet, size: int, draw: torch.Generator, *, augment: bool
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """One shuffled pass, the last batch may be smaller: uint8 (b, c, h, w) and int64 (b,)."""
-    for index in torch.randperm(len(samples), generator=draw).split(size):
+    """One shuffled pass: uint8 (b, c, h, w) and int64 (b,). The last batch may be smaller, or larger by one image.
+
+    One image alone has no statistics that BatchNorm could follow after the last pooling.
+    """
+    parts = list(torch.randperm(len(samples), generator=draw).split(size))
+    if len(parts) > 1 and len(parts[-1]) == 1:
+        parts[-2:] = [torch.cat(parts[-2:])]
+    for index in parts:
         images = samples.images[index]
         shown = crop_and_mirror(images, draw, mirrors=samples.mirrors) if augment else images
         yield shown, samples.labels[index]

@@ -26,6 +26,8 @@ def frozen(classifier: Classifier, example: Tensor) -> Classifier:
         folded = _fold(fx.symbolic_trace(module))
     except (
         fx.proxy.TraceError,
+        AssertionError,
+        AttributeError,
         TypeError,
         ValueError,
         RuntimeError,

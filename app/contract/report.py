@@ -186,6 +186,14 @@ class Candidate(Frozen):
     attack_success: float | None = Field(None, description="evaluation only, with triggered samples")
 
 
+class Firm(Frozen):
+    """A perturbation so much stronger that it leads nearly all images that it was fitted to."""
+
+    times: float = Field(description="as strong as it was found; at most 2")
+    success: Estimate = Field(description="on the suspect model, selecting split, images of other classes")
+    after: Estimate | None = Field(None, description="the same on the model that is given back")
+
+
 class Perturbation(Frozen):
     """The smallest perturbation that was found to turn clean images into one class. Not "the trigger"."""
 
@@ -201,6 +209,9 @@ class Perturbation(Frozen):
     )
     success: Estimate = Field(description="on the suspect model, selecting split, images of other classes")
     after: Estimate | None = Field(None, description="the same on the model that is given back")
+    firm: Firm | None = Field(
+        None, description="the same, stronger: the smallest that works barely does; suspected classes only"
+    )
     pictures: tuple[Base64, ...] = Field(
         (), description="PNG: the perturbation, then clean images with it; suspected classes only"
     )

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from app.contract.report import Report
+from app.contract.report import Perturbation, Report
 from benchmarks import plain_rnp
 from benchmarks.efficacy.subjects import Exam, Subject, classifier
 from benchmarks.efficacy.table import target
@@ -117,7 +117,7 @@ def _says(report: Report) -> str:
         for signal in verdict.signals
     ]
     parts += [
-        f"{found.form} into {target(found.target_class)} reaches {found.success.value:.2f}"
+        f"{found.form} into {target(found.target_class)} reaches {found.success.value:.2f}{_firmly(found)}"
         for found in report.perturbations
         if found.target_class in accused
     ]
@@ -133,6 +133,10 @@ def _says(report: Report) -> str:
             f"{found.rung}{share} of {found.pruned}, {100 * found.change.value:+.1f} points, left {left}"
         )
     return "; ".join(parts)
+
+
+def _firmly(found: Perturbation) -> str:
+    return f" ({found.firm.success.value:.2f} at {found.firm.times:.2f})" if found.firm else ""
 
 
 @torch.no_grad()

@@ -27,9 +27,10 @@ from benchmarks.zoo.images import Images
 from worker.classifier import Classifier
 from worker.device import Placement, place
 from worker.pipelines.clock import Clock
-from worker.pipelines.examine import Examined, evidence_left, examine, look_closely, success_of
+from worker.pipelines.examine import Examined, examine, look_closely
 from worker.pipelines.fall import fall
 from worker.pipelines.hear import hear
+from worker.pipelines.verify import evidence_left, success_of
 from worker.progress import SILENT
 from worker.repair.relearn import partway, relearn
 from worker.rnp.masks import mean

@@ -16,6 +16,7 @@ from app.contract.report import (
     Environment,
     Epoch,
     Estimate,
+    Firm,
     LabelShares,
     LayerMasks,
     Metrics,
@@ -233,6 +234,8 @@ def _perturbations(classes: int, target: int, *, guilty: bool, repaired: bool) -
                 target_class=k, form=("dense", "patch", "warp")[k % 3], size=None if k == 1 else 3.6 if small else 41.0,
                 relative_size=0.09 if small else 1.0, success=wilson(0.93, 135),
                 after=wilson(0.01, 135) if repaired else None, pictures=(PIXEL,) * 4 if small else (),
+                firm=Firm(times=1.3, success=wilson(0.97, 135), after=wilson(0.02, 135) if repaired else None)
+                if small else None,
             )
         )  # fmt: skip
     return tuple(sorted(found, key=lambda p: p.relative_size))

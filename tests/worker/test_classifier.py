@@ -16,6 +16,7 @@ from worker.classifier import (
     crop_and_mirror,
     knows_mirrors,
     label_shares,
+    portions,
     set_mode,
     views,
 )
@@ -144,3 +145,22 @@ def test_modes_are_set_for_norms_and_dropouts_alone(batch_statistics: bool, drop
 def test_label_shares_cover_every_class() -> None:
     assert label_shares(torch.tensor([0, 2, 2, 2]), 4) == pytest.approx((0.25, 0, 0.75, 0))
     assert label_shares(torch.tensor([], dtype=torch.int64), 2) == (0, 0)
+
+
+@pytest.mark.parametrize(("n", "sizes"), [(8, [4, 4]), (9, [4, 5]), (10, [4, 4, 2]), (1, [1])])
+def test_no_image_is_left_alone_in_the_last_batch(n: int, sizes: list[int]) -> None:
+    """BatchNorm that follows the batch after the last pooling has nothing to follow there."""
+    samples = SampleSet(random_images(n), torch.arange(n), tuple("abcdefghij"[:n]))
+    seen = list(batches(samples, 4, torch.Generator().manual_seed(0), augment=False))
+    assert [len(labels) for _, labels in seen] == sizes
+    assert sorted(torch.cat([labels for _, labels in seen]).tolist()) == list(range(n))
+
+
+def test_large_images_are_looked_at_in_small_portions() -> None:
+    sizes = {
+        side: [len(part) for part in portions(torch.zeros(300, 1, side, side, dtype=torch.uint8))]
+        for side in (32, 224, 1024)
+    }
+    assert sizes[32] == [EVAL_BATCH, 300 - EVAL_BATCH]
+    assert max(sizes[224]) == 20
+    assert sizes[1024] == [1] * 300

@@ -12,6 +12,7 @@ from worker.classifier import Classifier
 from worker.detectors.perturbation import Perturbation
 from worker.samples.interface import SampleSet
 
+FEWEST = 5  # images of a class, before most of them are led somewhere; one of one is on clean nets as well
 SEVERAL = 0.35  # of the classes; natural ways lead into two of ten at most, a trigger's into five or more
 
 
@@ -20,6 +21,7 @@ def receivers(suspect: Classifier, found: Perturbation, clean: SampleSet) -> tup
     k = suspect.num_classes
     predicted = suspect.predictions(found.stamp(clean.images))
     led = torch.bincount(clean.labels * k + predicted, minlength=k * k).view(k, k).fill_diagonal_(0)
-    taken = (2 * led > clean.labels.bincount(minlength=k)[:, None]).any(0)
+    count = clean.labels.bincount(minlength=k)[:, None]
+    taken = ((2 * led > count) & (count >= FEWEST)).any(0)
     classes = tuple(taken.nonzero().flatten().tolist())
     return classes if len(classes) > max(1, SEVERAL * k) else ()

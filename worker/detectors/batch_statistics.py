@@ -15,10 +15,9 @@ from torch import Tensor
 
 from app.contract.job import Stage
 from app.contract.options import StatisticsOptions
-from worker.classifier import EVAL_BATCH, Classifier
+from worker.classifier import PIXELS_AT_ONCE, Classifier, portions
 from worker.detectors.perturbation import Blend, Form, Perturbation
 from worker.detectors.target_label import Pull, strongest
-from worker.detectors.trigger import PIXELS_AT_ONCE
 from worker.progress import SILENT, Progress
 from worker.remembered import Entering, Moments, log_ratio, missed, over_all, remembering
 from worker.samples.interface import SampleSet
@@ -99,4 +98,4 @@ def _forward(model: Classifier, pixels: Tensor) -> None:
 
 def _known(model: Classifier, entering: Entering, images: Tensor) -> dict[str, Moments]:
     with model.placement.autocast():
-        return over_all(model.module, entering, (model.normalise(part) for part in images.split(EVAL_BATCH)))
+        return over_all(model.module, entering, (model.normalise(part) for part in portions(images)))

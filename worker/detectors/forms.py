@@ -34,6 +34,11 @@ CAREFUL = Pace(patches=1, cheaper=1.05, dearer=1.1, growth=1.04, stride=0.09, fi
 HURRIED = Pace(patches=2, cheaper=1.08, dearer=1.15, growth=1.08, stride=0.12, first=2.0)
 
 
+# Pixels of the images that costs are set for. A mask that starts everywhere has more of them on larger images, and
+# where each costs as much, it shrinks to nothing before it finds anything: at 64 pixels a side none was ever found.
+AREA = 32 * 32
+
+
 class Search(Protocol):
     """One form of perturbation on its way."""
 
@@ -75,16 +80,16 @@ class Patch:
     form = Form.PATCH
     start = -3.0  # of the mask's logits: 5 % opaque everywhere
     lr, betas = 0.4, (0.5, 0.9)  # of Adam
-    first_cost, least_cost, most_cost = 0.03, 1e-5, 1.0  # of one pixel of mask, in nats
+    first_cost, least_cost, most_cost = 0.03, 1e-5, 1.0  # of one pixel of a mask of `AREA`, in nats
 
     def __init__(
         self, room: tuple[int, ...], device: torch.device, draw: torch.Generator, pace: Pace = CAREFUL
     ) -> None:
         k, _, h, w = room
-        self.pace = pace
+        self.pace, self.share = pace, min(1.0, AREA / (h * w))
         self.mask = (self.start + 0.1 * torch.randn(k, 1, h, w, generator=draw)).to(device).requires_grad_()
         self.pattern = (0.5 * torch.randn(room, generator=draw)).to(device).requires_grad_()
-        self.cost = torch.full((k,), self.first_cost, device=device)
+        self.cost = torch.full((k,), self.share * self.first_cost, device=device)
         self.optimiser = torch.optim.Adam(self.moving, self.lr, betas=self.betas)
 
     @property
@@ -113,7 +118,7 @@ class Patch:
     def follow(self, succeeds: Tensor) -> None:
         """See `Search`."""
         factor = torch.where(succeeds.to(self.cost.device), self.pace.dearer, 1 / self.pace.cheaper)
-        self.cost.mul_(factor).clamp_(self.least_cost, self.most_cost)
+        self.cost.mul_(factor).clamp_(self.share * self.least_cost, self.share * self.most_cost)
 
 
 class _Ball:

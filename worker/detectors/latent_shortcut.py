@@ -10,6 +10,7 @@ One inequality for each other class, however many images there are: milliseconds
 layer, with or without BatchNorm. Knows numbers; knows nothing of models.
 """
 
+import math
 from statistics import median
 
 import numpy as np
@@ -19,6 +20,7 @@ from scipy.optimize import nnls
 Numbers = NDArray[np.float64]
 SHARE = 0.9  # of the images that are of another class yet
 LEAST = 1e-12
+POSSIBLE = 1e-9  # of the least squares' rest, which is 1 for a step without length
 MOST = 200  # classes; what it costs grows with their cube
 
 
@@ -34,7 +36,11 @@ def relative_shortcuts(weight: Numbers, bias: Numbers, features: Numbers) -> tup
         sizes = [_shortcut(weight, logits, k) for k in range(len(bias))]
     except RuntimeError:  # nnls, after too many iterations
         return ()
-    return tuple(size / max(median(sizes[:k] + sizes[k + 1 :]), LEAST) for k, size in enumerate(sizes))
+    return tuple(_relative(size, median(sizes[:k] + sizes[k + 1 :])) for k, size in enumerate(sizes))
+
+
+def _relative(size: float, typical: float) -> float:
+    return 1.0 if math.isinf(size) and math.isinf(typical) else size / max(typical, LEAST)
 
 
 def _shortcut(weight: Numbers, logits: Numbers, k: int) -> float:
@@ -49,4 +55,6 @@ def _shortcut(weight: Numbers, logits: Numbers, k: int) -> float:
     goal[-1] = 1
     solved, _ = nnls(system, goal)
     rest = system @ solved - goal
+    if -rest[-1] < POSSIBLE:  # no step leads there, as into a class whose row lies between those of others
+        return math.inf
     return float(np.linalg.norm(rest[:-1]) / max(-rest[-1], LEAST))

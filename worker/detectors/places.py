@@ -123,7 +123,8 @@ class _Scout:
         for number in range(1, steps + 1):
             index = torch.randint(len(self.clean), (size,), generator=self.draw)
             images, labels = self.clean.images[index], self.clean.labels[index]
-            success.lerp_(attack(search, self.asked, images, labels, targets), LATEST)
+            hits = attack(search, self.asked, images, labels, targets)
+            success.lerp_(hits.where(hits.isfinite(), success), LATEST)
             search.step()
             self.progress.step(Stage.PERTURB, number, steps, success=success.mean().item())
         return success

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from app.contract.job import Stage
 from app.contract.options import PerturbationOptions
-from worker.classifier import Classifier
+from worker.classifier import PIXELS_AT_ONCE, Classifier
 from worker.detectors.forms import CAREFUL, FORMS, Dense, Pace, Patch, Search, Warp
 from worker.detectors.perturbation import ELSEWHERE, Blend, Perturbation
 from worker.frozen import frozen
@@ -24,7 +24,6 @@ from worker.samples.interface import SampleSet
 SMOOTHING = 0.8  # of the running success, so that one lucky batch is not taken for success
 IMPROVED = 0.99  # of the best size so far; less of a change does not count as going on
 GREW = 1.001  # times the largest size so far, of a class that nothing went over to yet
-PIXELS_AT_ONCE = 2**20  # of one forward pass; classes that do not fit into it take turns
 
 
 def recover_perturbations(
@@ -67,7 +66,7 @@ def walk(
     for number in range(1, options.steps + 1):
         index = torch.randint(len(clean), (options.batch_size,), generator=draw)
         hits = attack(search, asked, clean.images[index], clean.labels[index], targets)
-        succeeds = success.lerp_(hits, 1 - SMOOTHING) >= options.success
+        succeeds = success.lerp_(hits.where(hits.isfinite(), success), 1 - SMOOTHING) >= options.success
         latest = number if _goes_on(search, best, succeeds) else latest
         search.step()
         search.follow(succeeds)
@@ -80,6 +79,7 @@ def walk(
 def attack(search: Search, asked: Classifier, images: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
     """Leave a search with the gradients of one batch of uint8 images; the share of other classes' that it caught, (K,).
 
+    NaN for a class of which all images of the batch are.
     `targets` (K,) on the CPU, one for each way that is searched: a class, or `ELSEWHERE`.
     """
     pixels = asked.pixels(images)
@@ -96,7 +96,7 @@ def attack(search: Search, asked: Classifier, images: Tensor, labels: Tensor, ta
         loss.backward(inputs=search.moving)
         said = logits.detach().argmax(1).cpu()
         caught = torch.where(aims == ELSEWHERE, said != own, said == aims).view_as(weights)
-        hits.append((caught * weights).sum(1))
+        hits.append((caught * weights).sum(1).where(others.any(1), math.nan))
     return torch.cat(hits)
 
 
@@ -109,6 +109,7 @@ def _losses(logits: Tensor, aims: Tensor, own: Tensor) -> Tensor:
 
 
 def _parts(classes: int, pixels_each: int) -> Iterator[slice]:
+    """Classes that do not fit into one forward pass take turns."""
     at_once = max(1, PIXELS_AT_ONCE // pixels_each)
     return (slice(first, first + at_once) for first in range(0, classes, at_once))
 

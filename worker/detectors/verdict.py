@@ -30,9 +30,17 @@ TOGETHER = "all together"
 UNLEARNING = frozenset({SHIFT, MOVEMENT})
 
 CLASSES = range(5, 21)  # that the null, of ten classes, is taken to speak for
+FEWEST_CLASSES = (
+    4  # of fewer, what one class needs is compared with one other or two, and clean nets stand out
+)
 FEWEST_IMAGES = 100  # fitting; the null was made with 250
+PIXELS = range(24, 65)  # of the longer side; the null's images have 32
 LEAST = 1e-9  # whose logarithm is still a number
 
+TOO_FEW_CLASSES = (
+    "The witnesses compare a class with the others, and where there are fewer than four they say of clean nets what "
+    "they say of backdoored ones."
+)
 NOTHING_HEARD = "No witness could be heard, so nothing is known about a backdoor."
 
 
@@ -66,22 +74,29 @@ class Heard:
     num_classes: int
     images: int  # that were fitted
     recalled: Pull | None = None  # where the change leads that restores the statistics of training
+    absent: tuple[int, ...] = ()  # classes without fitted images; unlearning leads there on clean nets too
+    pixels: int = 32  # of the longer side of an image
     receiving: tuple[int, ...] = ()  # classes that perturbations elsewhere lead other classes into
 
     @property
     def said(self) -> Said:
         """Each witness, on a scale on which more is more suspicious."""
-        pulls = {SHIFT: self.shift, MOVEMENT: self.movement}
         words: dict[str, Mapping[int, float]] = {
-            name: dict(enumerate(pull.per_class)) for name, pull in pulls.items() if pull
+            SHIFT: self._of_present(self.shift),
+            MOVEMENT: self._of_present(self.movement),
+            SIZE: self.sizes,
+            SHORTCUT: dict(enumerate(self.shortcuts)),
+            RECALLED: self._of_present(self.recalled),
         }
-        words |= {SIZE: self.sizes, SHORTCUT: dict(enumerate(self.shortcuts))}
-        words |= {RECALLED: dict(enumerate(self.recalled.per_class))} if self.recalled else {}
         return {
             name: {k: UNITS[name].rising(word) for k, word in of_class.items()}
             for name, of_class in words.items()
             if of_class
         }
+
+    def _of_present(self, pull: Pull | None) -> dict[int, float]:
+        words = enumerate(pull.per_class) if pull else ()
+        return {k: word for k, word in words if k not in self.absent}
 
 
 def judge(heard: Heard, options: EvidenceOptions, nets: Sequence[CleanNet] | None = None) -> Verdict:
@@ -89,6 +104,8 @@ def judge(heard: Heard, options: EvidenceOptions, nets: Sequence[CleanNet] | Non
     said = heard.said
     if not said:
         return Verdict(label=VerdictLabel.INCONCLUSIVE, because=NOTHING_HEARD)
+    if heard.num_classes < FEWEST_CLASSES:
+        return Verdict(label=VerdictLabel.INCONCLUSIVE, because=TOO_FEW_CLASSES)
     null = Null(tuple(net.said for net in nets or shipped()), UNLEARNING).of(said)
     weights, scores, clean = null.weights(said), null.scores(said), null.of_the_nets()
     p, uncut = p_value(max(scores.values()), clean), replace(null, corroborating=frozenset())
@@ -135,6 +152,11 @@ def _limits(heard: Heard, null: Null, options: EvidenceOptions) -> str:
     """Why the null does not speak for this suspect; empty where it does."""
     if heard.num_classes not in CLASSES:
         return f"the clean nets behind it have 10 classes, and this model {heard.num_classes}"
+    if heard.pixels not in PIXELS:
+        return f"the clean nets behind it see images of 32 pixels a side, and this model {heard.pixels}"
+    if heard.absent:
+        named = ", ".join(map(str, heard.absent))
+        return f"no image of class {named} was fitted, and of classes without images two kinds of evidence say nothing"
     if heard.images < FEWEST_IMAGES:
         return f"{heard.images} images were fitted, and at least {FEWEST_IMAGES} are needed"
     if heard.shift is None or heard.movement is None:

@@ -14,7 +14,7 @@ from app.contract.job import Stage
 from app.contract.problem import Problem
 from app.contract.report import Normalisation
 from app.errors import ModelError, OptionsError
-from worker.classifier import EVAL_BATCH, Classifier
+from worker.classifier import Classifier, portions
 from worker.device import Placement
 from worker.formats import normalisation
 from worker.formats.interface import LoadedModel
@@ -97,7 +97,7 @@ def _normalisation(
 def _logits(suspect: Classifier, images: Tensor, progress: Progress) -> Tensor:
     """Float32 (n, classes), finite. Raises `ModelError`."""
     found, done = [], 0
-    for portion in images.split(EVAL_BATCH):
+    for portion in portions(images):
         found.append(suspect.logits(portion))
         done += len(portion)
         progress.step(Stage.SCORE, done, len(images))

@@ -4,14 +4,16 @@ import torch
 
 from app.contract.changes import Edits
 from app.contract.job import Stage
+from app.contract.options import SanitizeOptions
 from app.contract.report import Report
+from worker.detectors.verdict import shows_evidence
 from worker.pipelines import measure, reporting
 from worker.pipelines.checkpoints import NOWHERE, Checkpoints
 from worker.pipelines.clock import Clock
 from worker.pipelines.decision import Decision
-from worker.pipelines.examine import examine
-from worker.pipelines.hear import hear
-from worker.pipelines.inputs import Request, read_evaluation, read_inputs
+from worker.pipelines.examine import Examined, examine, look_closely, rests_on_size, upheld
+from worker.pipelines.hear import Hearing, hear
+from worker.pipelines.inputs import Loaded, Request, read_evaluation, read_inputs
 from worker.progress import SILENT, Progress
 
 
@@ -23,12 +25,22 @@ def detect(request: Request, progress: Progress = SILENT, checkpoints: Checkpoin
         loaded = read_inputs(request)
         read_evaluation(request, loaded)
     hearing = hear(loaded.suspect, loaded.parts.fit, request.options, clock, progress, checkpoints)
-    examined = examine(hearing, request.options.evidence)
+    decision = Decision(_examined(loaded, hearing, request.options, clock, progress))
     with clock.stage(Stage.VERIFY):
         triggered = read_evaluation(request, loaded)
         evaluation = measure.evaluate(
-            loaded.suspect, loaded.suspect, None, examined.perturbations, loaded.parts, triggered
+            loaded.suspect, loaded.suspect, decision, loaded.parts, triggered, request.options.evidence
         )
-    return reporting.assemble(
-        request, loaded, Decision(examined), evaluation, Edits(), clock.seconds, kind="detect"
-    )
+    return reporting.assemble(request, loaded, decision, evaluation, Edits(), clock.seconds, kind="detect")
+
+
+def _examined(
+    loaded: Loaded, hearing: Hearing, options: SanitizeOptions, clock: Clock, progress: Progress
+) -> Examined:
+    """As a repair would see it; looked at closely only where that may change the verdict."""
+    examined, evidence = examine(hearing, options.evidence), options.evidence
+    if not shows_evidence(examined.verdict) or not rests_on_size(hearing, examined.verdict, evidence):
+        return examined
+    with clock.stage(Stage.PERTURB):
+        looked = look_closely(loaded.suspect, loaded.parts.fit, examined, options, progress)
+    return upheld(hearing, looked, evidence)

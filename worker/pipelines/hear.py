@@ -12,7 +12,7 @@ from torch import nn
 
 from app.contract.job import Stage
 from app.contract.options import SanitizeOptions
-from worker.classifier import EVAL_BATCH, Classifier
+from worker.classifier import Classifier, portions
 from worker.detectors.all_to_all import receivers
 from worker.detectors.batch_statistics import recall, recalled
 from worker.detectors.forms import HURRIED
@@ -51,6 +51,7 @@ def hear(
     checkpoints: Checkpoints = NOWHERE,
 ) -> Hearing:
     """Unlearn, look for ways into the classes that unlearning suspects most, and ask what the statistics recall."""
+    absent = tuple(sorted(set(range(suspect.num_classes)) - set(fit.labels.tolist())))
     with clock.stage(Stage.UNLEARN):
         fallen = fallen_once(suspect, fit, options, progress, checkpoints)
     with clock.stage(Stage.PERTURB):
@@ -58,7 +59,8 @@ def hear(
         classes = most_suspected(suspect.num_classes, fallen, shortcuts, options.perturbation.max_classes)
         elsewhere = look_elsewhere(suspect, fit, options, progress)
         found = (*_look(suspect, fit, classes, options, progress), *elsewhere)
-        added = recall(suspect, fit, options.statistics, options.seed, progress)
+        # What the statistics hold beyond the samples would be the classes that are not among these.
+        added = None if absent else recall(suspect, fit, options.statistics, options.seed, progress)
         pull, perturbation = (None, None) if added is None else recalled(suspect, fit, added)
     shift, movement = (fallen.shift, fallen.movement) if fallen.follows_batches else (None, None)
     heard = Heard(
@@ -69,6 +71,8 @@ def hear(
         suspect.num_classes,
         len(fit),
         recalled=pull,
+        absent=absent,
+        pixels=max(fit.images.shape[2:]),
         receiving=tuple(sorted({k for into in elsewhere.values() for k in into})),
     )
     return Hearing(fallen, found, perturbation, heard)
@@ -115,7 +119,7 @@ def _shortcuts(suspect: Classifier, fit: SampleSet) -> tuple[float, ...]:
     if not isinstance(last, nn.Linear) or last.out_features != suspect.num_classes:
         return ()
     with Features(suspect.module, name) as seen:
-        features = [seen.of(suspect, portion) for portion in fit.images.split(EVAL_BATCH)]
+        features = [seen.of(suspect, portion) for portion in portions(fit.images)]
     weight = last.weight.detach().double().cpu()
     bias = torch.zeros(len(weight)) if last.bias is None else last.bias.detach().double().cpu()
     return relative_shortcuts(weight.numpy(), bias.double().numpy(), torch.cat(features).double().numpy())

@@ -8,12 +8,23 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from app.contract.options import EvidenceOptions
 from app.contract.report import BeforeAfter, Candidate, ClassAccuracy, Metrics
 from worker.classifier import Classifier
 from worker.detectors.perturbation import Perturbation
+from worker.pipelines.decision import Decision
 from worker.repair.operating_point import OperatingPoint
 from worker.samples.interface import CleanSplit, SampleSet, TriggeredSet
 from worker.statistics import paired_change, proportion
+
+
+@dataclass(frozen=True, slots=True)
+class Success:
+    """Of one perturbation, on the selecting split."""
+
+    found: BeforeAfter
+    times: float = 1.0  # as strong
+    firmly: BeforeAfter | None = None  # then; None: it accuses nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,27 +33,37 @@ class Evaluation:
 
     metrics: Metrics
     candidates: tuple[Candidate, ...]  # with their attack success, where triggered samples were given
-    successes: tuple[BeforeAfter, ...]  # of each perturbation, on the selecting split
+    successes: tuple[Success, ...]  # of each perturbation
     triggered: TriggeredSet | None
 
 
 def evaluate(
     suspect: Classifier,
     repaired: Classifier,
-    point: OperatingPoint | None,
-    perturbations: tuple[Perturbation, ...],
+    decision: Decision,
     parts: CleanSplit,
     triggered: TriggeredSet | None,
+    options: EvidenceOptions,
 ) -> Evaluation:
     """Both models on the reporting split and, if given, they and all candidates on triggered samples."""
-    successes = tuple(
-        BeforeAfter(before=p.success(suspect, parts.select), after=p.success(repaired, parts.select))
-        for p in perturbations
-    )
+    examined = decision.examined
+    accused = examined.accused(options)
+
+    def success(found: Perturbation) -> Success:
+        def tried(one: Perturbation) -> BeforeAfter:
+            return BeforeAfter(
+                before=one.success(suspect, parts.select), after=one.success(repaired, parts.select)
+            )
+
+        if found not in accused:
+            return Success(tried(found))
+        times, stronger = found.firm(suspect, parts.fit)
+        return Success(tried(found), times, tried(stronger))
+
     return Evaluation(
         metrics(suspect, repaired, parts.report, triggered),
-        candidates(suspect, point, triggered),
-        successes,
+        candidates(suspect, decision.point, triggered),
+        tuple(map(success, examined.perturbations)),
         triggered,
     )
 

@@ -14,6 +14,7 @@ from app.contract.problem import Problem
 from app.contract.report import (
     Candidate,
     Environment,
+    Firm,
     LabelShares,
     LayerMasks,
     ModelFacts,
@@ -29,7 +30,7 @@ from worker.formats.interface import LoadedModel
 from worker.pipelines.decision import Decision
 from worker.pipelines.examine import Examined
 from worker.pipelines.inputs import Loaded, Request
-from worker.pipelines.measure import Evaluation, against_other_classes
+from worker.pipelines.measure import Evaluation, Success, against_other_classes
 from worker.pipelines.pictures import pictures
 from worker.repair.operating_point import OperatingPoint
 from worker.rnp.masks import Filter, FilterMasks, maskable
@@ -192,13 +193,21 @@ def _perturbations(
             form=found.form.value,
             size=found.size if math.isfinite(found.size) else None,
             relative_size=relative_size(found, examined.perturbations),
-            success=success.before,
-            after=success.after if repaired else None,
+            success=success.found.before,
+            after=success.found.after if repaired else None,
+            firm=_firm(success, repaired=repaired),
             pictures=pictures(found, select) if found in accused else (),
         )
         for found, success in zip(examined.perturbations, evaluation.successes, strict=True)
     ]
     return tuple(sorted(reported, key=lambda p: p.relative_size))
+
+
+def _firm(success: Success, *, repaired: bool) -> Firm | None:
+    if success.firmly is None:
+        return None
+    then = success.firmly
+    return Firm(times=success.times, success=then.before, after=then.after if repaired else None)
 
 
 def _layers(masks: FilterMasks | None, dead: tuple[Filter, ...]) -> tuple[LayerMasks, ...]:

@@ -21,9 +21,10 @@ from worker.pipelines import measure, reporting
 from worker.pipelines.checkpoints import NOWHERE, Checkpoints
 from worker.pipelines.clock import Clock
 from worker.pipelines.decision import Decision
-from worker.pipelines.examine import evidence_left, examine, look_closely
+from worker.pipelines.examine import examine, look_closely, upheld
 from worker.pipelines.hear import hear
 from worker.pipelines.inputs import Loaded, Request, read_evaluation, read_inputs
+from worker.pipelines.verify import evidence_left
 from worker.progress import SILENT, Progress
 from worker.repair.edits import edits_of, replay
 from worker.repair.evidence import Remaining
@@ -58,7 +59,7 @@ def sanitize(request: Request, progress: Progress = SILENT, checkpoints: Checkpo
     with clock.stage(Stage.VERIFY):
         triggered = read_evaluation(request, loaded)
         evaluation = measure.evaluate(
-            suspect, repaired, decision.point, decision.examined.perturbations, loaded.parts, triggered
+            suspect, repaired, decision, loaded.parts, triggered, request.options.evidence
         )
     model, stored = loaded.model, loaded.model.stored.tensors
     edits = _edits(decision.chosen, model)
@@ -86,7 +87,10 @@ def decide(
     if not shows_evidence(examined.verdict):
         return Decision(examined)
     with clock.stage(Stage.PERTURB):
-        examined = look_closely(suspect, parts.fit, examined, options, progress)
+        looked = look_closely(suspect, parts.fit, examined, options, progress)
+        examined = upheld(hearing, looked, options.evidence)
+    if not shows_evidence(examined.verdict):
+        return Decision(examined)
     with clock.stage(Stage.RECOVER):
         recovered = tuple(
             recover(suspect.with_module(run.module), parts.fit, options.recover, seed, progress)

@@ -104,7 +104,7 @@ class Features:
         self.latest = inputs[0]
 
     def of(self, classifier: Classifier, images: Tensor) -> Tensor:
-        """Of at most EVAL_BATCH uint8 images, on the CPU; `classifier` is the module's."""
+        """Of so many uint8 images as fit into one forward pass, on the CPU; `classifier` is the module's."""
         classifier.logits(images)
         return self.seen().detach().cpu()
 

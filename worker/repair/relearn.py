@@ -65,7 +65,7 @@ def relearn(
     pruned = {name: [f.index for f in dead if f.parameter == name] for name in {f.parameter for f in dead}}
     optimiser = torch.optim.Adam(moving.values(), options.lr)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, options.lr, total_steps=steps, pct_start=WARM_UP, cycle_momentum=False
+        optimiser, options.lr, total_steps=steps, pct_start=_warm_up(steps), cycle_momentum=False
     )
     draw = torch.Generator().manual_seed(seed)
     step = 0
@@ -92,6 +92,11 @@ def relearn(
                 if step == steps:
                     break
     return _rounded(student.module, dtypes)
+
+
+def _warm_up(steps: int) -> float:
+    """As a share; the schedule divides by one step less than that."""
+    return WARM_UP if WARM_UP * steps != 1 else 2 * WARM_UP
 
 
 @torch.no_grad()

@@ -30,6 +30,15 @@ def test_a_class_with_a_long_row_is_nearer() -> None:
     assert sizes[2] < 0.5
 
 
+def test_where_no_step_leads_there_is_none() -> None:
+    """A class whose row lies between those of others is never the largest, however far one goes."""
+    weight = np.vstack([CORNERS, CORNERS[:2].mean(0)])
+    bias = np.append(np.zeros(5), -1.0)
+    sizes = relative_shortcuts(weight, bias, 4 * np.repeat(CORNERS, 20, 0))
+    assert sizes[5] == np.inf
+    assert sizes[:5] == pytest.approx([1] * 5, rel=0.2)
+
+
 def test_a_tenth_of_the_images_may_stay() -> None:
     few_far = np.vstack([np.tile([1.0, 0, 0], (95, 1)), np.tile([100.0, 0, 0], (5, 1))])
     assert _shortcut(np.eye(3), few_far, 1) == pytest.approx(np.hypot(0.5, 0.5))

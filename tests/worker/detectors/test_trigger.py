@@ -1,5 +1,7 @@
 """Trigger recovery on a net whose shortcut is known, because the test built it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,9 +11,18 @@ from app.contract.options import PerturbationOptions, RelearnOptions
 from benchmarks.efficacy.subjects import WEIGHTS, classifier
 from tests.conftest import SAMPLES
 from worker.classifier import Classifier
-from worker.detectors.forms import HURRIED, Warp
-from worker.detectors.perturbation import Bend, Blend, Form, Perturbation, relative_size, smallest
-from worker.detectors.trigger import recover_perturbations
+from worker.detectors.forms import HURRIED, Patch, Warp
+from worker.detectors.perturbation import (
+    FIRMLY,
+    STRENGTHS,
+    Bend,
+    Blend,
+    Form,
+    Perturbation,
+    relative_size,
+    smallest,
+)
+from worker.detectors.trigger import attack, recover_perturbations
 from worker.device import Placement
 from worker.repair.relearn import relearn
 from worker.samples.interface import SampleSet
@@ -75,6 +86,40 @@ def test_the_smallest_patch_is_the_shortcut_and_lies_where_the_shortcut_lies(
     assert (1 - patch.change.keep).flatten().argmax() == 7 * SIZE + 7
 
 
+class Shrunk(nn.Module):
+    """The same net, of images that are so many times as large."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.smaller, self.net = nn.AvgPool2d(times), Shortcut()
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.net(self.smaller(images))
+        return logits
+
+
+@pytest.mark.parametrize("times", [4, 16])
+def test_patches_are_found_on_large_images_too(times: int) -> None:
+    """A mask of 128 pixels a side has 256 times as many of them; where each cost as much, it shrank to nothing."""
+    small = clean()
+    large = small.images.repeat_interleave(times, 2).repeat_interleave(times, 3)
+    asked = suspect().with_module(Shrunk(times).eval())
+    samples = SampleSet(large, small.labels, small.class_names)
+    options = PerturbationOptions(steps=100)
+    patches = recover_perturbations(asked, samples, range(CLASSES), options, seed=0, forms=(Patch,))
+    sizes = smallest(patches, patches)
+    assert min(sizes, key=sizes.__getitem__) == TARGET
+    assert sizes[TARGET] < 0.5
+
+
+def test_a_batch_of_one_class_says_nothing_of_ways_into_it() -> None:
+    images = clean().take((clean().labels == TARGET).nonzero().flatten())
+    search = Patch((2, 1, SIZE, SIZE), torch.device("cpu"), torch.Generator().manual_seed(0))
+    hits = attack(search, suspect(), images.images, images.labels, torch.tensor([TARGET, 0]))
+    assert hits[0].isnan()
+    assert hits[1].isfinite()
+
+
 def hurried(given: PerturbationOptions) -> PerturbationOptions:
     return given.model_copy(update=given.hurried.model_dump())
 
@@ -92,6 +137,15 @@ def test_a_search_that_hurries_finds_the_shortcut_too_and_what_it_finds_is_large
     assert sizes[TARGET] < 0.5
     typical = [sorted(p.size for p in of if p.form is Form.DENSE)[CLASSES // 2] for of in (found, quick)]
     assert typical[0] <= typical[1]
+
+
+def test_made_stronger_it_leads_nearly_all(found: tuple[Perturbation, ...]) -> None:
+    dense = next(p for p in found if p.target_class == TARGET and p.form is Form.DENSE)
+    weak = replace(dense, change=dense.change.times(0.8))
+    times, stronger = weak.firm(suspect(), clean())
+    assert weak.success(suspect(), clean()).value < FIRMLY <= stronger.success(suspect(), clean()).value
+    assert 1 < times <= STRENGTHS[-1]
+    assert weak.firm(suspect(), clean().take(torch.arange(0)))[0] == 1, "nothing says that more would help"
 
 
 def test_success_counts_images_of_other_classes_only(found: tuple[Perturbation, ...]) -> None:

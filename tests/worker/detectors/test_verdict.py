@@ -146,21 +146,40 @@ def test_between_the_lines_a_model_is_suspicious_or_nothing_is_said() -> None:
     "given",
     [
         Heard(pull(1.2, 3), pull(5, 3), {3: 0.1, 4: 1.0}, [], 100, 250),
-        Heard(pull(1.2, 3), pull(5, 3), {3: 0.1, 4: 1.0}, [], 2, 250),
+        Heard(pull(1.2, 3), pull(5, 3), {3: 0.1, 4: 1.0}, [], CLASSES, 250, pixels=224),
+        Heard(pull(1.2, 3), pull(5, 3), {3: 0.1, 4: 1.0}, [], CLASSES, 250, absent=(7,)),
         Heard(pull(1.2, 3), pull(5, 3), {3: 0.1, 4: 1.0}, [], CLASSES, 10),
         Heard(None, None, {k: 0.1 if k == 3 else 1.0 for k in range(CLASSES)}, [], CLASSES, 250),
     ],
-    ids=["many classes", "two classes", "few images", "no unlearning"],
+    ids=["many classes", "large images", "a class without images", "few images", "no unlearning"],
 )
 def test_where_the_null_does_not_speak_nothing_is_called_backdoored_or_clean(given: Heard) -> None:
     verdict = told(given)
     assert verdict.label is VerdictLabel.SUSPICIOUS
     assert "No more is claimed" in verdict.because
-    quiet = Heard(
-        given.shift and pull(0.0, 3), given.movement and pull(1, 3), {}, [], given.num_classes, given.images
+    quiet = replace(
+        given, shift=given.shift and pull(0.0, 3), movement=given.movement and pull(1, 3), sizes={}
     )
     if quiet.said:
         assert told(quiet).label is VerdictLabel.INCONCLUSIVE
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_where_few_classes_are_compared_nobody_is_accused(classes: int) -> None:
+    """Clean nets of two and three classes had sums of 4 to 21: one class is compared with one other."""
+    verdict = told(Heard(pull(1.2, 1), pull(5, 1), {0: 1.0, 1: 0.1}, [], classes, 250))
+    assert (verdict.label, verdict.target_classes) == (VerdictLabel.INCONCLUSIVE, ())
+    assert "fewer than four" in verdict.because
+
+
+def test_a_class_without_images_is_named_by_no_witness_that_would_name_it_on_a_clean_net() -> None:
+    loud = Heard(pull(1.2, 3), pull(9, 3), dict.fromkeys(range(CLASSES), 1.0), [], CLASSES, 250, pull(0.9, 3))
+    assert told(loud).target_classes == (3,)
+    without = replace(loud, absent=(3,))
+    assert told(without).target_classes == ()
+    assert told(without).label is VerdictLabel.INCONCLUSIVE
+    assert 3 not in without.said[SHIFT].keys() | without.said[MOVEMENT].keys() | without.said[RECALLED].keys()
+    assert 3 in without.said[SIZE], "a small perturbation into it is evidence all the same"
 
 
 def test_too_small_a_null_claims_nothing() -> None:
@@ -233,7 +252,7 @@ def test_a_perturbation_accuses_where_the_statistics_recall_nothing_or_something
 def test_the_statistics_say_no_more_than_suspicious_where_the_clean_nets_do_not_stand_for_a_model() -> None:
     for given in (
         replace(heard(), images=10),
-        replace(heard(), num_classes=2),
+        replace(heard(), num_classes=100),
         Heard(None, None, {}, [], CLASSES, 250),
     ):
         assert recalling(0.9, given).label is VerdictLabel.SUSPICIOUS

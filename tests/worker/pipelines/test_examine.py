@@ -11,7 +11,7 @@ from app.contract.report import Epoch
 from worker.detectors.perturbation import ELSEWHERE, Blend, Form, Perturbation, smallest
 from worker.detectors.target_label import strongest
 from worker.detectors.verdict import Heard, judge
-from worker.pipelines.examine import Examined, needed
+from worker.pipelines.examine import Examined, needed, rests_on_size, upheld
 from worker.pipelines.fall import Fallen
 from worker.pipelines.hear import Hearing, most_suspected
 
@@ -103,6 +103,35 @@ def test_what_the_statistics_recall_is_needed_where_they_alone_accuse() -> None:
     assert told(0.9, 0.1) == (), "the perturbations say it better"
     assert told(0.0, 0.1) == (), "they recall nothing"
     assert told(0.0, 1.0) == (), "nothing is suspected"
+
+
+def accusing(share: float, size: float, closer: float) -> tuple[Hearing, Examined]:
+    """A class that the statistics recall by so much, and a size in haste and one by a closer look."""
+    sizes = {k: size if k == TARGET else 1.0 for k in range(10)}
+    pull = strongest([share if k == TARGET else 0.0 for k in range(10)])
+    said = Heard(None, None, sizes, (), 10, 250, pull)
+    fallen = Fallen(BEFORE, (), None, None, follows_batches=False)
+    hearing = Hearing(fallen, (), FOUND, said)
+    verdict = judge(said, EvidenceOptions())
+    return hearing, Examined(fallen, (), {**sizes, TARGET: closer}, verdict)
+
+
+def test_what_is_small_in_haste_alone_accuses_nobody() -> None:
+    hearing, looked = accusing(0.0, 0.3, 0.6)
+    assert looked.verdict.target_classes == (TARGET,)
+    assert rests_on_size(hearing, looked.verdict, EvidenceOptions())
+    after = upheld(hearing, looked, EvidenceOptions())
+    assert (after.verdict.label, after.verdict.target_classes) == (VerdictLabel.INCONCLUSIVE, ())
+    assert "a careful one needed 0.60" in after.verdict.because
+    assert after.verdict.false_alarms == looked.verdict.false_alarms
+
+
+def test_what_is_small_in_a_closer_look_or_is_said_by_others_stands() -> None:
+    hearing, looked = accusing(0.0, 0.3, 0.4)
+    assert upheld(hearing, looked, EvidenceOptions()) is looked
+    hearing, looked = accusing(0.9, 1.0, 1.0)
+    assert not rests_on_size(hearing, looked.verdict, EvidenceOptions())
+    assert upheld(hearing, looked, EvidenceOptions()) is looked
 
 
 def test_where_the_statistics_say_what_leads_into_a_class_natural_ways_into_it_are_not_accused() -> None:
