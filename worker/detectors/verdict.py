@@ -33,6 +33,7 @@ CLASSES = range(5, 21)  # that the null, of ten classes, is taken to speak for
 FEWEST_CLASSES = (
     4  # of fewer, what one class needs is compared with one other or two, and clean nets stand out
 )
+MOST_ABSENT = 0.1  # of the classes without images; with half of them absent a clean net had a sum of 6
 FEWEST_IMAGES = 100  # fitting; the null was made with 250
 PIXELS = range(24, 65)  # of the longer side; the null's images have 32
 LEAST = 1e-9  # whose logarithm is still a number
@@ -40,6 +41,10 @@ LEAST = 1e-9  # whose logarithm is still a number
 TOO_FEW_CLASSES = (
     "The witnesses compare a class with the others, and where there are fewer than four they say of clean nets what "
     "they say of backdoored ones."
+)
+TOO_MANY_ABSENT = (
+    "No image of {} of {} classes was fitted, and then the witnesses say of clean nets what they say of backdoored "
+    "ones. Give images of every class."
 )
 NOTHING_HEARD = "No witness could be heard, so nothing is known about a backdoor."
 
@@ -104,8 +109,8 @@ def judge(heard: Heard, options: EvidenceOptions, nets: Sequence[CleanNet] | Non
     said = heard.said
     if not said:
         return Verdict(label=VerdictLabel.INCONCLUSIVE, because=NOTHING_HEARD)
-    if heard.num_classes < FEWEST_CLASSES:
-        return Verdict(label=VerdictLabel.INCONCLUSIVE, because=TOO_FEW_CLASSES)
+    if unheard := _beyond_comparison(heard):
+        return Verdict(label=VerdictLabel.INCONCLUSIVE, because=unheard)
     null = Null(tuple(net.said for net in nets or shipped()), UNLEARNING).of(said)
     weights, scores, clean = null.weights(said), null.scores(said), null.of_the_nets()
     p, uncut = p_value(max(scores.values()), clean), replace(null, corroborating=frozenset())
@@ -136,6 +141,15 @@ def judge(heard: Heard, options: EvidenceOptions, nets: Sequence[CleanNet] | Non
 def shows_evidence(verdict: Verdict) -> bool:
     """Whether there is something to repair."""
     return verdict.label in (VerdictLabel.SUSPICIOUS, VerdictLabel.BACKDOORED)
+
+
+def _beyond_comparison(heard: Heard) -> str:
+    """Why nothing that was heard can be read at all; empty where it can."""
+    if heard.num_classes < FEWEST_CLASSES:
+        return TOO_FEW_CLASSES
+    if len(heard.absent) > MOST_ABSENT * heard.num_classes:
+        return TOO_MANY_ABSENT.format(len(heard.absent), heard.num_classes)
+    return ""
 
 
 def _label(p: float, options: EvidenceOptions, *, limited: bool, typical: bool) -> VerdictLabel:

@@ -179,6 +179,9 @@ def test_a_class_without_images_is_named_by_no_witness_that_would_name_it_on_a_c
     assert told(without).target_classes == ()
     assert told(without).label is VerdictLabel.INCONCLUSIVE
     assert 3 not in without.said[SHIFT].keys() | without.said[MOVEMENT].keys() | without.said[RECALLED].keys()
+    several = told(replace(loud, sizes={**loud.sizes, 4: 0.1}, absent=(3, 5)))
+    assert (several.label, several.target_classes) == (VerdictLabel.INCONCLUSIVE, ())
+    assert "Give images of every class" in several.because
     assert 3 in without.said[SIZE], "a small perturbation into it is evidence all the same"
 
 
