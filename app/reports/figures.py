@@ -13,6 +13,7 @@ from app.reports.scales import round_top
 from app.reports.wording import class_name
 
 SHOWN_CLASSES = 10
+AT_MOST = SHOWN_CLASSES + 2  # classes that are all drawn: one row for "2 others" would spare nothing
 _NAME = 16  # characters that fit beside a picture
 
 
@@ -170,7 +171,7 @@ def label_shares(report: Report) -> Figure:
 
 def class_accuracies(report: Report) -> Figure | None:
     """Accuracy per class, before and after where the model changed."""
-    classes = report.metrics.per_class
+    classes = _comparable(report)
     if not classes:
         return None
     repaired = report.outcome is Outcome.REPAIRED
@@ -188,8 +189,19 @@ def class_accuracies(report: Report) -> Figure | None:
                 after=_span(one.accuracy.after) if repaired else None,
             )
         )
-    shows = _class_sentence(report, len(order), [w for at, w in enumerate(weight) if at not in order])
+    measured = sum(row.before is not None and row.before.n > 0 for row in drawn)
+    shows = _class_sentence(report, measured, [w for at, w in enumerate(weight) if at not in order])
+    shows += _missing_sentence(report)
     return Figure(shows, rows.accuracies("classes", "Accuracy per class", shows, drawn))
+
+
+def _comparable(report: Report) -> tuple[ClassAccuracy, ...]:
+    """All classes where they fit into one picture; of more, those that were measured, and the suspected ones."""
+    classes = report.metrics.per_class
+    if len(classes) <= AT_MOST:
+        return classes
+    suspected = report.verdict.target_classes
+    return tuple(one for one in classes if one.accuracy.before.n or one.index in suspected)
 
 
 def worst_class(report: Report) -> str:
@@ -210,8 +222,10 @@ def _gain(one: ClassAccuracy) -> float:
 def _class_sentence(report: Report, drawn: int, rest: Sequence[float]) -> str:
     classes = report.metrics.per_class
     if report.outcome is not Outcome.REPAIRED:
+        if rest:
+            return f"The {count(drawn)} classes that do worst, of {count(len(classes))}."
         return (
-            f"The {count(drawn)} classes that do worst, of {count(len(classes))}." if rest else "All classes."
+            "All classes." if drawn == len(classes) else f"The {plural(drawn, 'class', 'classes')} measured."
         )
     worst = min(classes, key=_gain)
     said = f"Worst class: {worst_class(report)}." if _gain(worst) < 0 else "No class lost accuracy."
@@ -221,9 +235,15 @@ def _class_sentence(report: Report, drawn: int, rest: Sequence[float]) -> str:
     return said
 
 
+def _missing_sentence(report: Report) -> str:
+    missing = sum(not one.accuracy.before.n for one in report.metrics.per_class)
+    having = plural(missing, "class has", "classes have")
+    return f" {having} no image in the reporting split." if missing else ""
+
+
 def _leading(weight: Sequence[float], always: Sequence[int]) -> list[int]:
     """Up to ten indices in their own order: those that must be there, then those with the largest weight."""
-    if len(weight) <= SHOWN_CLASSES + 2:
+    if len(weight) <= AT_MOST:
         return list(range(len(weight)))
     first = [index for index in always if index < len(weight)][:SHOWN_CLASSES]
     others = sorted((i for i in range(len(weight)) if i not in first), key=lambda i: -weight[i])

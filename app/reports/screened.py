@@ -4,7 +4,7 @@ Never says that a model has a backdoor: it says how many inputs were flagged, an
 """
 
 from app.contract.screening import Decision, Scored, Screening
-from app.reports.legible import name
+from app.reports.legible import legible, name
 from app.reports.numerals import count, number, percent
 from app.reports.wording import class_name
 
@@ -73,7 +73,7 @@ def flagged_at(screening: Screening, scored: Scored) -> str:
 
 
 def summary(screening: Screening) -> str:
-    """Decisions and the most suspicious inputs, as plain text."""
+    """Decisions, the most suspicious inputs and warnings, as plain text."""
     lines = [decided(screening, decision) for decision in screening.decisions]
     lines += ["", "most suspicious first (p: how often a clean image scores at least as high)"]
     lines += [
@@ -81,4 +81,5 @@ def summary(screening: Screening) -> str:
         f"class {class_name(screening, scored.said, 20):<20} {name(scored.name, 100)}"
         for scored in screening.scored[:SHOWN]
     ]
-    return "\n".join([*lines, "", LIMITS[screening.detector]])
+    warnings = [f"warning: {legible(one.detail)} {legible(one.remedy)}" for one in screening.warnings]
+    return "\n".join([*lines, "", LIMITS[screening.detector], *warnings])

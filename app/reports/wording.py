@@ -107,7 +107,7 @@ def returned(report: Report) -> str:
 def evaluation(report: Report) -> str:
     """What triggered samples showed once everything was decided, or that there were none."""
     success = report.metrics.attack_success
-    if success is None:
+    if success is None or not success.before.n:
         why = (
             "the triggered samples could not be evaluated"
             if report.triggered

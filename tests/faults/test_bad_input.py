@@ -65,12 +65,21 @@ def aimless(folder: Path) -> list[object]:
     return [MODEL, "--samples", SAMPLES, "--triggered", folder / "aimless.npz"]
 
 
+def of_the_target(folder: Path) -> list[object]:
+    """Triggered samples whose labels are where the trigger aims, and not what the images show."""
+    arrays = {"images": np.zeros((5, 32, 32, 3), np.uint8), "labels": np.full(5, 7), "targets": np.full(5, 7)}
+    np.savez(folder / "triggered.npz", **arrays)
+    return [MODEL, "--samples", SAMPLES, "--triggered", folder / "triggered.npz"]
+
+
 SINS: list[tuple[Callable[[Path], list[object]], int, str]] = [
     (nan_weights, 3, "model.not_finite"),
     (truncated, 3, "model.truncated"),
     (whole_module, 3, "model.unsafe_pickle"),
     (masked, 3, "model.masked"),
     (aimless, 4, "options.triggered_target"),
+    (of_the_target, 3, "samples.no_other_class"),
+    (lambda _: [MODEL, "--samples", SAMPLES, "--triggered-target", "3"], 4, "options.triggered_target"),
     (wrong_architecture, 3, "model.architecture_mismatch"),
     (lambda folder: labels(folder, 0, 0), 3, "samples.empty"),
     (lambda folder: labels(folder, 9, 10), 3, "samples.label_out_of_range"),
@@ -142,9 +151,12 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path, sanitized: Any)
     assert list(target.parent.iterdir()) == []
 
 
-def test_an_output_that_is_a_file_is_refused_before_any_work(tmp_path: Path, sanitizer_command: Any) -> None:
+@pytest.mark.parametrize("out", ["out", "out/deeper/still"])
+def test_an_output_that_is_a_file_is_refused_before_any_work(
+    out: str, tmp_path: Path, sanitizer_command: Any
+) -> None:
     (tmp_path / "out").write_text("mine")
-    done = sanitizer_command(["sanitize", MODEL, "--samples", SAMPLES, "--out", tmp_path / "out"])
+    done = sanitizer_command(["sanitize", MODEL, "--samples", SAMPLES, "--out", tmp_path / out])
     assert done.code == 2
     assert "output.unwritable" in done.err
     assert "unlearn" not in done.err

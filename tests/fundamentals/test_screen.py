@@ -4,6 +4,7 @@ By margin, which takes seconds; by what a real repair takes back, see `test_sani
 """
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ def divided(tmp_path_factory: pytest.TempPathFactory) -> Path:
     given, rest = (np.concatenate([p[part] for p in places]) for part in (slice(GIVEN), slice(GIVEN, None)))
     np.savez(folder / "clean.npz", images=every["images"][given], labels=every["labels"][given])
     np.savez(folder / "suspects.npz", images=np.concatenate([every["images"][rest], triggered["images"]]))
+    with zipfile.ZipFile(folder / "suspects.npz", "a") as archive:
+        archive.writestr("paper.txt", "ours")
     return folder
 
 
@@ -45,6 +48,7 @@ def screened(command: Any, model: Path, divided: Path, out: Path) -> tuple[int, 
         ]
     )
     assert "Traceback" not in done.err
+    assert "warning: Files that were not looked at: 1 ('paper.txt')." in done.out
     report: dict[str, Any] = json.loads((out / "screening.json").read_text())
     return done.code, report
 

@@ -100,7 +100,6 @@ def run(folder: Path, wire: Wire, confinement: Confinement) -> None:
         reproduce=order.reproduce,
     )
     kept, out, renderers = InFolder(folder, wire), folder / OUT, {deliver.REPORT_JSON: as_json.render}
-    deliver.check(out, model)
     match order.kind:
         case JobKind.DETECT:
             deliver.deliver_report(confined(detect(request, wire, kept), confinement), out, renderers)
@@ -108,6 +107,7 @@ def run(folder: Path, wire: Wire, confinement: Confinement) -> None:
             screened = screen(request, order.needed(ArtifactKind.SUSPECTS), wire, kept)
             deliver.deliver_screening(replace(screened, report=confined(screened.report, confinement)), out)
         case JobKind.SANITIZE:
+            deliver.check(out, model)
             result = sanitize(request, wire, kept)
             deliver.deliver(replace(result, report=confined(result.report, confinement)), out, renderers)
 

@@ -33,6 +33,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="print the report alone, as
 
 
 def request_of(
+    command: str,
     model: Path,
     samples: Path,
     given: dict[str, Any],
@@ -40,11 +41,17 @@ def request_of(
     triggered: Path | None,
     triggered_target: int | None,
 ) -> Request:
-    """A job on this machine. Raises `OptionsError`."""
+    """What `command` is to do on this machine. Raises `OptionsError`."""
+    if triggered_target is not None and triggered is None:
+        raise OptionsError(
+            "--triggered-target is given, and no triggered samples are.",
+            code="options.triggered_target",
+            remedy="Give the images with --triggered, or leave the target out.",
+        )
     return Request(
         model=model,
         samples=samples,
-        options=parse_options(given),
+        options=parse_options(given, command),
         placement=place(device),
         triggered=triggered,
         triggered_target=triggered_target,
@@ -57,9 +64,9 @@ def reproduce() -> str:
     return shlex.join(["sanitizer", *sys.argv[1:]])
 
 
-def parse_options(given: dict[str, Any]) -> SanitizeOptions:
-    """Options from what was typed. Raises `OptionsError` with the first thing that is wrong."""
-    return _parsed(SanitizeOptions, given, "sanitize")
+def parse_options(given: dict[str, Any], command: str = "sanitize") -> SanitizeOptions:
+    """Options of `command` from what was typed. Raises `OptionsError` with the first thing that is wrong."""
+    return _parsed(SanitizeOptions, given, command)
 
 
 def parse_curate_options(given: dict[str, Any]) -> CurateOptions:

@@ -70,8 +70,8 @@ def screen(
         "screen": {"detector": detector, "grid": grid},
     }
     if out is not None:
-        deliver.check(out, model)
-    request = request_of(model, samples, given, device, None, None)
+        deliver.check_screening(out, model, samples, suspects)
+    request = request_of("screen", model, samples, given, device, None, None)
     if detector == "five_metrics":
         each = request.options.screen.five_metrics.forwards
         typer.echo(f"{each:,} forward passes for each input and each clean image that calibrates", err=True)

@@ -70,9 +70,9 @@ def sanitize(
     }
     if accuracy_budget is not None:
         given["prune"] = {"accuracy_budget": accuracy_budget}
-    deliver.check(out, model)
+    deliver.check(out, model, samples, triggered, signing_key)
     key = _key(signing_key)
-    request = request_of(model, samples, given, device, triggered, triggered_target)
+    request = request_of("sanitize", model, samples, given, device, triggered, triggered_target)
     with Bars(Console(stderr=True)) as bars:
         result = run_sanitize(request, bars)
     report = deliver.deliver(result, out, RENDERERS, partial(evidence.make, key=key))
@@ -104,9 +104,9 @@ def detect(
         "seed": seed,
     }
     if out is not None:
-        deliver.check(out, model)
+        deliver.check_report(out, model, samples, triggered, signing_key)
     key = _key(signing_key)
-    request = request_of(model, samples, given, device, triggered, triggered_target)
+    request = request_of("detect", model, samples, given, device, triggered, triggered_target)
     with Bars(Console(stderr=True)) as bars:
         report = run_detect(request, bars)
     if out is not None:

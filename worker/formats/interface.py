@@ -15,11 +15,6 @@ from torch import Tensor, nn
 from app.contract.limits import input_limits
 from app.contract.report import Normalisation
 
-SAVE_STATE_DICT = (
-    "Where you trust the file, load it and save only its tensors:\n"
-    '    model = torch.load("model.pt", weights_only=False)\n'
-    '    torch.save(model.state_dict(), "weights.pt")'
-)
 SAVE_AGAIN = 'Where you trust the file: torch.save(torch.load("model.pt", weights_only=True), "weights.pt")'
 DAMAGED = "Fetch or export the file again, and compare its size with the original."
 

@@ -15,6 +15,8 @@ from worker.formats.interface import LoadedModel
 from worker.formats.stored import read_stored, write_stored
 
 SHOWN = 3  # names of tensors in a message
+# How a module says that images are of a size it cannot take: layers of torch, then those of vision transformers.
+WRONG_SIZE = (RuntimeError, ValueError, AssertionError)
 
 
 def load(path: Path, architecture: str = identify.AUTO, input_size: int | None = None) -> LoadedModel:
@@ -62,7 +64,7 @@ def _check_forward(model: LoadedModel) -> None:
     try:
         with torch.inference_mode():
             logits = model.module(torch.zeros(1, *model.input_shape))
-    except RuntimeError as error:
+    except WRONG_SIZE as error:
         raise ModelError(
             f"{model.architecture} cannot take images of {model.input_shape[1]}×{model.input_shape[2]} pixels.",
             code="model.input_size",

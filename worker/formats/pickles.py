@@ -18,8 +18,16 @@ import torch
 from app.contract.limits import input_limits
 from app.errors import ModelError
 from worker.formats.instructions import encoded
-from worker.formats.interface import DAMAGED, SAVE_STATE_DICT
 from worker.formats.references import STORAGES, StorageRef, TensorRef
+from worker.formats.refusals import (
+    SAVE_AS_USUAL,
+    SAVE_EITHER,
+    SAVE_MODULE,
+    SAVE_NESTED,
+    damaged,
+    too_much,
+    unsafe,
+)
 
 MAX_INT_KEY = 1 << 31  # larger ones can be made to collide in a hash table
 
@@ -31,14 +39,14 @@ def read_pickle(data: bytes) -> tuple[object, tuple[TensorRef, ...]]:
     anything that a state dict, and plain values beside it, do not need.
     """
     if len(data) > input_limits().model.pickle_bytes:
-        raise _too_much(f"it has {len(data)} bytes; {input_limits().model.pickle_bytes} are allowed")
+        raise too_much(f"it has {len(data)} bytes; {input_limits().model.pickle_bytes} are allowed")
     machine = _Machine()
     try:
         written = _run(machine, data)
     except ValueError as error:  # what genops says of a stream it cannot split
-        raise _damaged("it breaks off, or holds an unknown instruction") from error
+        raise damaged("it breaks off, or holds an unknown instruction") from error
     if written != data:  # bytes behind its end, or a number or a string in a form that no pickler writes
-        raise _damaged("it is not written as torch.save does")
+        raise damaged("it is not written as torch.save does")
     root = machine.result()
     return root, _tensors_in([root, machine.metadata])
 
@@ -50,9 +58,9 @@ def _run(machine: "_Machine", data: bytes) -> bytes:
     with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
         for count, (opcode, argument, _) in enumerate(pickletools.genops(io.BytesIO(data))):
             if count == input_limits().model.pickle_instructions:
-                raise _too_much(f"it has more than {input_limits().model.pickle_instructions} instructions")
+                raise too_much(f"it has more than {input_limits().model.pickle_instructions} instructions")
             if (count == 0) != (opcode.name == "PROTO"):
-                raise _unsafe("it does not begin with its protocol, or states it twice")
+                raise unsafe("it does not begin with its protocol, or states it twice", SAVE_AS_USUAL)
             machine.step(opcode.name, argument)
             written += encoded(opcode, argument)
     return bytes(written)
@@ -62,6 +70,7 @@ class _Call(Enum):
     """The only things that a pickle may call."""
 
     ORDERED_DICT = "collections OrderedDict"
+    COUNTER = "collections Counter"  # a scheduler keeps its milestones in one
     TENSOR = "torch._utils _rebuild_tensor_v2"
     PARAMETER = "torch._utils _rebuild_parameter"
 
@@ -92,6 +101,7 @@ class _Machine:
         self._stack: list[object] = []
         self._marks: list[int] = []
         self._memo: dict[object, object] = {}
+        self._counted = 0
 
     def step(self, name: str, argument: object) -> None:
         """Carry out one instruction."""
@@ -105,22 +115,22 @@ class _Machine:
             number, action = _TAKING[name]
             action(self, self._take(number))
         elif name != "STOP":
-            raise _unsafe(f"it uses the instruction {name}, which no state dict needs")
+            raise unsafe(f"it uses the instruction {name}, which no state dict needs")
 
     def result(self) -> object:
         """The one value that is left."""
         if self._marks or len(self._stack) != 1:
-            raise _damaged("it does not end with exactly one value")
+            raise damaged("it does not end with exactly one value")
         return self._stack[0]
 
     def _take(self, number: int | None) -> list[object]:
         """The uppermost `number` values; None: all above the last mark, and the mark."""
         if number is None and not self._marks:
-            raise _damaged("a mark is missing")
+            raise damaged("a mark is missing")
         floor = self._marks[-1] if self._marks else 0
         start = self._marks.pop() if number is None else len(self._stack) - number
         if start < floor:
-            raise _damaged("it takes more values than it made")
+            raise damaged("it takes more values than it made")
         values = self._stack[start:]
         del self._stack[start:]
         return values
@@ -132,7 +142,8 @@ class _Machine:
 
     def _protocol(self, argument: object) -> None:
         if argument != 2:
-            raise _unsafe(f"it is of pickle protocol {argument}; torch.save writes 2 unless told otherwise")
+            why = f"it is of pickle protocol {argument}; torch.save writes 2 unless told otherwise"
+            raise unsafe(why, SAVE_AS_USUAL)
 
     def _mark(self, _: object) -> None:
         self._marks.append(len(self._stack))
@@ -142,7 +153,7 @@ class _Machine:
 
     def _get(self, argument: object) -> None:
         if argument not in self._memo:
-            raise _damaged("it recalls a value that it never stored")
+            raise damaged("it recalls a value that it never stored")
         self._stack.append(self._memo[argument])
 
     def _global(self, argument: object) -> None:
@@ -154,8 +165,15 @@ class _Machine:
                 remedy="Convert the tensors to dense float32 and save the state dict again.",
             )
         if name not in _GLOBALS:
-            raise _unsafe(f"it asks for {name.replace(' ', '.')[:100]!r}, which no state dict needs")
+            why = f"it asks for {name.replace(' ', '.')[:100]!r}, which no state dict needs"
+            raise unsafe(why, self._way_out())
         self._stack.append(_GLOBALS[name])
+
+    def _way_out(self) -> str:
+        """How to save the weights alone, by what lies undermost: a whole model begins with its class."""
+        if not self._stack and not self._marks:
+            return SAVE_MODULE
+        return SAVE_NESTED if self._stack and isinstance(self._stack[0], dict) else SAVE_EITHER
 
     def _tuple(self, values: list[object]) -> None:
         self._stack.append(tuple(values))
@@ -163,19 +181,19 @@ class _Machine:
     def _extend(self, values: list[object]) -> None:
         target = self._top()
         if not isinstance(target, list):
-            raise _damaged("it appends to something that is no list")
+            raise damaged("it appends to something that is no list")
         target.extend(values)
 
     def _update(self, values: list[object]) -> None:
         target = self._top()
         if not isinstance(target, dict) or len(values) % 2:
-            raise _damaged("it sets items of something that is no dict")
+            raise damaged("it sets items of something that is no dict")
         for key, value in zip(values[::2], values[1::2], strict=True):
             # Hashing any other key could overflow the C stack of the next reader, or take for ever.
             if not (type(key) is str or (type(key) is int and abs(key) < MAX_INT_KEY)):
-                raise _unsafe("a dict in it has a key that is neither a string nor a small integer")
+                raise unsafe("a dict in it has a key that is neither a string nor a small integer")
             if key in target:
-                raise _unsafe("a dict in it has one key twice")
+                raise unsafe("a dict in it has one key twice")
             target[key] = value
 
     def _persistent(self, values: list[object]) -> None:
@@ -183,12 +201,14 @@ class _Machine:
             case [("storage", torch.dtype() as dtype, str(key), str(), int(numel))] if numel >= 0:
                 self._stack.append(StorageRef(key, dtype, numel))
             case _:
-                raise _damaged("it refers to something outside itself that is no storage")
+                raise damaged("it refers to something outside itself that is no storage")
 
     def _reduce(self, values: list[object]) -> None:
         match values:
             case [_Call.ORDERED_DICT, ()]:
                 self._stack.append(OrderedDict())
+            case [_Call.COUNTER, (counted,)] if type(counted) is dict:
+                self._stack.append(self._copy(counted))
             case [
                 _Call.TENSOR,
                 (StorageRef() as storage, int(offset), tuple(shape), tuple(stride), bool(), hooks, *extra),
@@ -199,7 +219,14 @@ class _Machine:
                 _refuse_attributes(hooks)
                 self._stack.append(tensor)
             case _:
-                raise _unsafe("it makes a call that no state dict needs")
+                raise unsafe("it makes a call that no state dict needs")
+
+    def _copy(self, counted: dict[object, object]) -> dict[object, object]:
+        """A Counter copies its argument; one large dict, copied over and over, would fill the memory."""
+        self._counted += len(counted)
+        if self._counted > input_limits().model.pickle_parts:
+            raise too_much(f"its counters have more than {input_limits().model.pickle_parts} parts")
+        return dict(counted)
 
     def _build(self, values: list[object]) -> None:
         match self._top(), values:
@@ -207,7 +234,7 @@ class _Machine:
             case OrderedDict(), [{"_metadata": metadata, **others}] if not others:
                 self.metadata.append(metadata)
             case _:
-                raise _unsafe("it sets attributes that no state dict has")
+                raise unsafe("it sets attributes that no state dict has")
 
 
 _TOLD: dict[str, Callable[[_Machine, object], None]] = {
@@ -234,13 +261,13 @@ _TAKING: dict[str, tuple[int | None, Callable[[_Machine, list[object]], None]]] 
 def _refuse_attributes(hooks: object, *metadata: object) -> None:
     """Metadata could say that the numbers are still to be negated."""
     if not isinstance(hooks, OrderedDict) or hooks or any(metadata):
-        raise _unsafe("a tensor in it carries hooks or attributes")
+        raise unsafe("a tensor in it carries hooks or attributes")
 
 
 def _whole(values: tuple[object, ...]) -> tuple[int, ...]:
     numbers = tuple(value for value in values if type(value) is int)
     if len(numbers) != len(values):
-        raise _damaged("a shape or stride in it is not made of whole numbers")
+        raise damaged("a shape or stride in it is not made of whole numbers")
     return numbers
 
 
@@ -254,7 +281,7 @@ def _tensors_in(root: object) -> tuple[TensorRef, ...]:
         children = _children(value)
         nodes += len(children)
         if depth > input_limits().model.pickle_nesting or nodes > input_limits().model.pickle_parts:
-            raise _too_much(
+            raise too_much(
                 f"it nests deeper than {input_limits().model.pickle_nesting}, or has too many parts"
             )
         pending.extend((child, depth + 1) for child in children)
@@ -268,19 +295,4 @@ def _children(value: object) -> Collection[object]:
         return value
     if value is None or isinstance(value, bool | int | float | str):
         return ()
-    raise _unsafe("it leaves a storage or a function where a value belongs")
-
-
-def _damaged(why: str) -> ModelError:
-    detail = f"The pickle in the checkpoint is damaged: {why}."
-    return ModelError(detail, code="model.malformed_pickle", remedy=DAMAGED)
-
-
-def _too_much(why: str) -> ModelError:
-    detail = f"The pickle in the checkpoint is beyond all measure: {why}."
-    return ModelError(detail, code="model.pickle_limits", remedy=SAVE_STATE_DICT)
-
-
-def _unsafe(why: str) -> ModelError:
-    detail = f"The pickle in the checkpoint is more than a state dict: {why}. It was not run."
-    return ModelError(detail, code="model.unsafe_pickle", remedy=SAVE_STATE_DICT)
+    raise unsafe("it leaves a storage or a function where a value belongs")

@@ -56,9 +56,9 @@ def read_stored(path: Path) -> StoredModel:
     """
     try:
         if not path.exists():
-            raise ModelError(f"There is no file {path.name!r}.", code="model.missing", remedy=_CHECK_PATH)
+            raise ModelError(f"There is no file {str(path)!r}.", code="model.missing", remedy=_CHECK_PATH)
         if not path.is_file():
-            raise ModelError(f"{path.name!r} is not a file.", code="model.not_a_file", remedy=_CHECK_PATH)
+            raise ModelError(f"{str(path)!r} is not a file.", code="model.not_a_file", remedy=_CHECK_PATH)
         with path.open("rb") as file:
             return _read(path, file)
     except OSError as error:

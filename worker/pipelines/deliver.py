@@ -4,10 +4,10 @@ Everything is written into a hidden folder beside the results and then moved int
 Ctrl-C leaves half of an output.
 """
 
-import shutil
+import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePath
 
 from app.attestation import names
@@ -40,16 +40,12 @@ Page = Callable[[Screening, bytes], str]  # of a screening and its contact sheet
 Evidence = Callable[[Report, Mapping[str, str]], Mapping[str, bytes]]
 
 
-def check(out: Path, model: Path) -> None:
-    """Refuse, before any work is done, an output folder that cannot be one. Raises `OptionsError`, `OutputError`."""
-    if out.exists() and not out.is_dir():
-        raise OutputError(f"{str(out)!r} is not a folder.", remedy="Name another folder with --out.")
-    if (out / model.name).resolve() == model.resolve():
-        raise OptionsError(
-            "The output folder is the one that the model lies in; the repaired model would overwrite the suspect.",
-            code="options.out",
-            remedy="Name another folder with --out.",
-        )
+def check(out: Path, model: Path, *others: Path | None) -> None:
+    """Refuse, before any work is done, what `deliver` could not write to, or would write over one of the inputs.
+
+    Raises `OptionsError` (options.out, options.name), `OutputError`; leaves `out` as it was.
+    """
+    _check(out, (*NAMES, model.name), (model, *others))
     if model.name in NAMES:
         raise OptionsError(
             f"A model named {model.name!r} would be given back under the name of another file of the output.",
@@ -58,15 +54,21 @@ def check(out: Path, model: Path) -> None:
         )
 
 
+def check_report(out: Path, *inputs: Path | None) -> None:
+    """As `check`, for `deliver_report`, which gives no model back."""
+    _check(out, (REPORT_JSON, REPORT_HTML, *names.FILES), inputs)
+
+
+def check_screening(out: Path, model: Path, samples: Path, suspects: Path) -> None:
+    """As `check_report`; the sheet of pictures must not become one of the suspects either."""
+    _check(out, (SCREENING, SCREENING_HTML, SHEET), (model, samples, suspects))
+    _check_outside(out, suspects, "suspects", "the pictures of the most suspicious")
+
+
 def check_curation(out: Path, model: Path, pool: Path) -> None:
-    """As `check`; refuses besides what would mix with the pool, or with images that somebody may be labelling."""
-    check(out, model)
-    if out.resolve().is_relative_to(pool.resolve()):
-        raise OptionsError(
-            "The output folder lies in the pool; the chosen images would be read as part of it the next time.",
-            code="options.out",
-            remedy="Name another folder with --out.",
-        )
+    """As `check_report`; nothing may mix with the pool, or with images that somebody may be labelling."""
+    _check(out, (CURATION,), (model, pool))
+    _check_outside(out, pool, "pool", "the chosen images")
     images = out / IMAGES
     if images.exists() and (not images.is_dir() or any(images.iterdir())):
         raise OutputError(
@@ -148,13 +150,15 @@ def image_name(rank: int, name: str) -> str:
 def apply(changes_path: Path, model_path: Path, target: Path) -> Changes:
     """Replay `changes_path` on `model_path` into `target`, and prove that it gave the promised file.
 
-    Raises `ChangesError` when the changes were made for another file, `OutputError` when the disk does not take it.
+    Raises `ChangesError` when the changes were made for another file, `OptionsError` (options.out) when `target` is a
+    folder or one of the two, `OutputError` when the disk does not take it.
     """
+    _check_target(target, changes_path, model_path)
     try:
         changes = Changes.model_validate_json(changes_path.read_bytes())
     except (OSError, ValueError) as error:
         raise ChangesError(
-            f"{changes_path.name!r} is not a list of changes.",
+            f"{str(changes_path)!r} is not a list of changes.",
             code="changes.unreadable",
             remedy="Name the changes.json of an earlier run.",
         ) from error
@@ -163,10 +167,6 @@ def apply(changes_path: Path, model_path: Path, target: Path) -> Changes:
         raise ChangesError(
             f"The changes were made for {changes.source_digest}, and {model_path.name!r} is {stored.digest}.",
             remedy="Apply them to the very file that was sanitized.",
-        )
-    if target.resolve() == model_path.resolve():
-        raise OptionsError(
-            "The repaired model would overwrite the suspect.", code="options.out", remedy="Name another file."
         )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -180,10 +180,61 @@ def apply(changes_path: Path, model_path: Path, target: Path) -> Changes:
                     code="changes.not_reproduced",
                     remedy="The list of changes was altered, or written by another version; run sanitize again.",
                 )
-            shutil.move(written, target)
+            written.replace(target)
     except OSError as error:
         raise OutputError(f"{target.name!r} could not be written: {error.strerror or error}.") from error
     return changes
+
+
+def _check(out: Path, file_names: Iterable[str], inputs: Iterable[Path | None]) -> None:
+    """Refuse an `out` that cannot take files of these names, or where one of them is an input."""
+    if os.path.lexists(out) and not out.is_dir():
+        raise OutputError(f"{str(out)!r} is not a folder.", remedy="Name another folder with --out.")
+    _try(out)
+    given = {path.resolve() for path in inputs if path is not None}
+    for target in (out / name for name in file_names if name):
+        if target.resolve() in given:
+            raise OptionsError(
+                f"{str(target)!r} is one of the inputs, and the results would overwrite it.",
+                code="options.out",
+                remedy="Name another folder with --out.",
+            )
+        if target.is_dir():
+            raise OutputError(
+                f"{str(target)!r} is a folder, and a file of the results has this name.",
+                remedy="Name another folder with --out.",
+            )
+
+
+def _try(out: Path) -> None:
+    """Make what a delivery makes first, and take it away again: only the disk knows what it allows."""
+    made = [folder for folder in (out, *out.parents) if not os.path.lexists(folder)]
+    try:
+        with _written(out):
+            pass
+    finally:
+        for folder in made:
+            with suppress(OSError):  # it could not be made, or somebody else has filled it meanwhile
+                folder.rmdir()
+
+
+def _check_outside(out: Path, images: Path, what: str, written: str) -> None:
+    if out.resolve().is_relative_to(images.resolve()):
+        raise OptionsError(
+            f"The output folder lies in the {what}; {written} would be read as part of it the next time.",
+            code="options.out",
+            remedy="Name another folder with --out.",
+        )
+
+
+def _check_target(target: Path, *inputs: Path) -> None:
+    why = ""
+    if target.is_dir():
+        why = "is a folder; the repaired model is one file"
+    elif target.resolve() in {path.resolve() for path in inputs}:
+        why = "is one of the inputs, and the repaired model would overwrite it"
+    if why:
+        raise OptionsError(f"{str(target)!r} {why}.", code="options.out", remedy="Name another file.")
 
 
 @contextmanager

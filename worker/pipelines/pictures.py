@@ -25,7 +25,7 @@ def pictures(perturbation: Perturbation, clean: SampleSet) -> tuple[str, ...]:
         return ()
     others = clean.images[clean.labels != perturbation.target_class][:STAMPED]
     stamped = perturbation.stamp(others)
-    return tuple(png(image) for image in (_alone(perturbation), *stamped))
+    return tuple(png(image) for image in (_alone(perturbation), *_small(stamped)))
 
 
 def contact_sheet(images: Tensor) -> bytes:
@@ -43,13 +43,18 @@ def contact_sheet(images: Tensor) -> bytes:
 
 
 def _small(images: Tensor) -> Tensor:
-    """uint8 (n, c, h, w), shrunk where a side is longer than `SIDE`, so that a sheet fits into a page."""
+    """uint8 (n, c, h, w), no side longer than `SIDE`."""
+    return _shrunk(images.float()).round().byte()
+
+
+def _shrunk(images: Tensor) -> Tensor:
+    """Float (n, c, h, w), shrunk where a side is longer than `SIDE`, so that a sheet or a report can hold them."""
     height, width = images.shape[2:]
     longest = max(height, width)
     if longest <= SIDE:
         return images
     size = [max(1, side * SIDE // longest) for side in (height, width)]
-    return F.interpolate(images.float(), size, mode="area").round().byte()
+    return F.interpolate(images, size, mode="area")
 
 
 def png(image: Tensor) -> str:
@@ -73,19 +78,19 @@ def _alone(perturbation: Perturbation) -> Tensor:
     """A patch over mid grey; a dense one around mid grey, stretched until its largest value shows; a bent grid."""
     match perturbation.change:
         case Blend(keep, add) if perturbation.form is Form.PATCH:
-            shown = keep[0] * GREY + add[0]
+            shown = _shrunk(keep * GREY + add)
         case Blend(_, add):
-            shown = GREY + GREY * add[0] / add.abs().max().clamp(min=1e-12)
+            small = _shrunk(add)  # before it is stretched: shrinking makes noise weaker
+            shown = GREY + GREY * small / small.abs().max().clamp(min=1e-12)
         case Bend() as bend:
-            shown = bend(_grid(*bend.flow.shape[2:]))[0, 0]
+            shown = _shrunk(bend(_grid(*bend.flow.shape[2:]))[0])
         case _:
             raise TypeError(perturbation.change)
-    return shown.mul(255).round().clamp(0, 255).byte()
+    return shown[0].mul(255).round().clamp(0, 255).byte()
 
 
 def _grid(height: int, width: int) -> Tensor:
-    """Dark lines on light ground, (1, 1, h, w)."""
-    lines = torch.ones(1, 1, height, width)
-    step = max(2, width // MESHES)
-    lines[:, :, ::step], lines[:, :, :, ::step] = 0, 0
-    return lines
+    """Dark lines on light ground, (1, 1, h, w); so thick that they are still dark when they are shrunk."""
+    step, thick = max(2, width // MESHES), -(-max(height, width) // SIDE)
+    down, right = (torch.arange(side) % step < thick for side in (height, width))
+    return (down[:, None] | right).logical_not().float()[None, None]

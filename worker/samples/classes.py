@@ -26,17 +26,20 @@ class Classes:
 
 
 def assign(folders: Iterable[str], num_classes: int, listed: Mapping[str, int] | None) -> Classes:
-    """The class of each folder: its place in `listed` if given, else its number, else its place in sorted order.
+    """The class of each folder: its number, else its place in `listed` if given, else its place in sorted order.
 
     Sorted order counts only when every class has a folder. Numbers go by value ("10" after "9", "007" is 7),
-    while a plain sort of such names would put "10" before "2".
+    while a plain sort of such names would put "10" before "2". What is `listed` names them, unless it gives a number
+    to another class.
     Raises `SamplesError`: class_mismatch, label_out_of_range.
     """
     names = sorted(folders)
-    if listed is not None:
-        index = _by_list(names, listed)
-    elif are_numbers(names):
+    if _are_numbers(names) and not _renumbers(listed or {}):
         index = _by_number(names, num_classes)
+        if listed is not None:
+            _check_named(index, listed)
+    elif listed is not None:
+        index = _by_list(names, listed)
     elif len(names) == num_classes:
         index = {name: place for place, name in enumerate(names)}
     else:
@@ -44,13 +47,8 @@ def assign(folders: Iterable[str], num_classes: int, listed: Mapping[str, int] |
             f"{len(names)} class folders for a model of {num_classes} classes; "
             "their names do not tell which class each one is."
         )
-    known = {place: name for name, place in {**(listed or {}), **index}.items()}
+    known = {place: name for name, place in {**index, **(listed or {})}.items()}
     return Classes(index, tuple(known.get(place, str(place)) for place in range(num_classes)))
-
-
-def are_numbers(names: Iterable[str]) -> bool:
-    """Whether every name is a decimal number, in ASCII digits."""
-    return all(name.isascii() and name.isdecimal() for name in names)
 
 
 def parse_classes_json(data: bytes, num_classes: int) -> dict[str, int]:
@@ -85,6 +83,25 @@ def _is_class(name: object, place: object, num_classes: int) -> bool:
     printable = isinstance(name, str) and bool(name) and name.isprintable()
     # bool is an int, and true is no class
     return printable and isinstance(place, int) and not isinstance(place, bool) and 0 <= place < num_classes
+
+
+def _are_numbers(names: Iterable[str]) -> bool:
+    """Whether every name is a decimal number, in ASCII digits."""
+    return all(name.isascii() and name.isdecimal() for name in names)
+
+
+def _renumbers(listed: Mapping[str, int]) -> bool:
+    """Whether a name is the number of another class, as in a list that counts from 1."""
+    numbers = ((name.lstrip("0") or "0", place) for name, place in listed.items() if _are_numbers([name]))
+    return any(number != str(place) for number, place in numbers)
+
+
+def _check_named(index: Mapping[str, int], listed: Mapping[str, int]) -> None:
+    strange = [name for name, place in index.items() if place not in listed.values()]
+    if strange:
+        raise mismatch(
+            f"The folder {shown(strange[0])} is the number of a class that the list does not name."
+        )
 
 
 def _by_list(names: list[str], listed: Mapping[str, int]) -> dict[str, int]:

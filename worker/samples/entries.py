@@ -7,7 +7,7 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +17,7 @@ from app.contract.limits import input_limits
 from app.errors import SamplesError
 
 LITTER = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})  # what desktops leave in every folder they show
+SOME = 5  # names in a warning about many
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,11 @@ def shown(name: str) -> str:
         half = (input_limits().samples.shown_length - 1) // 2
         name = f"{name[:half]}…{name[-half:]}"
     return ascii(name) if not name.isprintable() else f"'{name}'"
+
+
+def shown_some(names: Sequence[str]) -> str:
+    """The first few foreign names, each as `shown`."""
+    return ", ".join(map(shown, names[:SOME])) + (", …" if len(names) > SOME else "")
 
 
 def is_litter(name: str) -> bool:

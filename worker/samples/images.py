@@ -5,6 +5,7 @@ Pixels become what torchvision's default loader would give, since that is what m
 Knows images and arrays; knows nothing of archives, classes or jobs.
 """
 
+import re
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -41,6 +42,7 @@ FORMATS = tuple(
         WebPImagePlugin.WebPImageFile,
     )
 )
+_BEGINNING = re.compile(rb"\x89PNG\r\n\x1a\n|\xff\xd8\xff|BM|RIFF.{4}WEBP", re.DOTALL)  # of each of these
 MODES = {1: "L", 3: "RGB"}
 GREY_MODES = frozenset({"1", "L", "LA", "I", "I;16"})
 SIZES_SHOWN = 3  # in the warning about resized images
@@ -133,6 +135,11 @@ def quiet_decoders() -> Iterator[None]:
         warnings.simplefilter("ignore", UserWarning)
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         yield
+
+
+def begins_as_image(data: bytes) -> bool:
+    """Whether `decode` would take it for an image, whole or damaged."""
+    return _BEGINNING.match(data) is not None
 
 
 def decode(data: bytes, name: str) -> Image.Image:

@@ -10,7 +10,7 @@ from app.errors import SamplesError
 from worker.samples.classes import CLASSES_JSON
 from worker.samples.entries import Entry, shown
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".webp")
 LAYOUT = "Use one folder per class: cat/1.png, cat/2.png, dog/1.png; at most one folder around them all."
 
 

@@ -15,7 +15,7 @@ from app.contract.problem import Problem
 from app.errors import OptionsError, SamplesError
 from worker.samples import arrays
 from worker.samples.archive import Opened, archive_entries, open_archive
-from worker.samples.classes import CLASSES_JSON, Classes, are_numbers, assign, parse_classes_json
+from worker.samples.classes import CLASSES_JSON, Classes, assign, parse_classes_json
 from worker.samples.entries import (
     Entry,
     entries_digest,
@@ -23,6 +23,7 @@ from worker.samples.entries import (
     folder_entries,
     readable,
     shown,
+    shown_some,
     too_many,
 )
 from worker.samples.images import Canvas, decode, quiet_decoders
@@ -32,7 +33,6 @@ from worker.samples.layout import Layout, image_folder
 ACCEPTED = (
     "Give a folder or a zip with one folder of images per class, or an .npz with 'images' and 'labels'."
 )
-CLASSES_SHOWN = 5  # in the warning about classes without an image
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +79,8 @@ def read_triggered(
 
     The true class is the folder, or `labels` of an .npz; the target is `target`, or `targets` of an .npz.
     `class_names` are those of the clean samples, which give folder names their class where no classes.json does.
-    Raises `SamplesError` as `read_samples` does, and `OptionsError` (options.triggered_target) on a target that is
-    missing, out of range, or another than the file says.
+    Raises `SamplesError` as `read_samples` does, and no_other_class where every image is of its target class already;
+    `OptionsError` (options.triggered_target) on a target that is missing, out of range, or another than the file says.
     """
     if target is not None and not 0 <= target < num_classes:
         raise _no_target(f"The target {target} is out of range: the model has {num_classes} classes.")
@@ -92,6 +92,12 @@ def read_triggered(
         targets = torch.full_like(found.labels, target)
     elif target is not None and bool((targets != target).any()):
         raise _no_target(f"The target {target} is not what 'targets' in {shown(path.name)} says.")
+    if bool((found.labels == targets).all()):
+        raise SamplesError(
+            "Every triggered image is of the class that its trigger aims at, so none can show an attack.",
+            code="samples.no_other_class",
+            remedy="Give triggered images of other classes, each labelled with its true class and not the target.",
+        )
     return TriggeredSet(found.canvas.images(), found.labels, targets, path.absolute().name, digest)
 
 
@@ -130,7 +136,7 @@ def _classes(folders: set[str], classes_json: Entry | None, wanted: _Wanted) -> 
                 remedy="Give names only, one per class.",
             )
         listed = parse_classes_json(data, wanted.num_classes)
-    elif wanted.known and not (are_numbers(folders) and folders.isdisjoint(wanted.known)):
+    elif wanted.known:
         listed = {name: place for place, name in enumerate(wanted.known)}
     return assign(folders, wanted.num_classes, listed)
 
@@ -149,11 +155,10 @@ def _missing_classes(samples: SampleSet) -> tuple[Problem, ...]:
     missing = [name for name, count in zip(samples.class_names, counts, strict=True) if not count]
     if not missing:
         return ()
-    names = ", ".join(map(shown, missing[:CLASSES_SHOWN])) + (", …" if len(missing) > CLASSES_SHOWN else "")
     return (
         Problem(
             code="samples.missing_class",
-            detail=f"{len(missing)} of {len(counts)} classes have no image: {names}.",
+            detail=f"{len(missing)} of {len(counts)} classes have no image: {shown_some(missing)}.",
             remedy="Add images of every class: nothing can be said of harm to a class that is not there.",
         ),
     )

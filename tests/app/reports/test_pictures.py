@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import pytest
 
 from app.contract.findings import VerdictLabel
-from app.contract.report import Outcome, Report
+from app.contract.report import Estimate, Outcome, Report
 from app.reports import figures, html, rows, sweep
 from app.reports.scales import Scale, counting_ticks, round_ticks, round_top, spread
 
@@ -129,6 +129,58 @@ def test_many_classes_are_gathered_and_the_target_is_among_those_shown(make: Mak
     classes = figures.class_accuracies(report)
     assert classes is not None
     assert "33 classes not drawn" in classes.shows
+
+
+def measuring(report: Report, measured: int) -> Report:
+    """The same, but that only so many of its last classes have images in the reporting split."""
+    none = Estimate(value=0, low=0, high=1, n=0)
+    classes = list(report.metrics.per_class)
+    for at, one in enumerate(classes[: len(classes) - measured]):
+        accuracy = one.accuracy.model_copy(update={"before": none, "after": none})
+        classes[at] = one.model_copy(update={"accuracy": accuracy})
+    return report.model_copy(
+        update={"metrics": report.metrics.model_copy(update={"per_class": tuple(classes)})}
+    )
+
+
+@pytest.mark.parametrize(
+    ("classes", "measured", "said"),
+    [
+        (100, 60, "The 10 classes that do worst, of 100. 40 classes have no image in the reporting split."),
+        (100, 5, "The 5 classes measured. 95 classes have no image in the reporting split."),
+        (10, 9, "The 9 classes measured. 1 class has no image in the reporting split."),
+        (100, 100, "The 10 classes that do worst, of 100."),
+        (10, 10, "All classes."),
+    ],
+)
+def test_a_class_without_images_is_not_among_those_that_do_worst(
+    make: Make, classes: int, measured: int, said: str
+) -> None:
+    names = tuple(f"sign {k}" for k in range(classes))
+    report = make(outcome=Outcome.UNCHANGED, label=VerdictLabel.CLEAN, names=names)
+    figure = figures.class_accuracies(measuring(report, measured))
+    assert figure is not None
+    assert figure.shows == said
+    assert str(figure.picture).count("no images") == (classes - measured if classes <= 10 else 0)
+
+
+def test_a_suspected_class_is_drawn_also_without_images_and_counts_as_none_that_does_badly(
+    make: Make,
+) -> None:
+    names = tuple(f"sign {k}" for k in range(100))
+    figure = figures.class_accuracies(measuring(make(outcome=Outcome.NOT_REPAIRED, names=names), 60))
+    assert figure is not None
+    assert figure.shows.startswith("The 9 classes that do worst, of 100.")
+    assert "sign 7<" in str(figure.picture)
+    assert str(figure.picture).count("no images") == 1
+
+
+def test_after_a_repair_classes_without_images_are_not_said_to_have_changed(make: Make) -> None:
+    report = measuring(make(names=tuple(f"sign {k}" for k in range(100))), 60)
+    figure = figures.class_accuracies(report)
+    assert figure is not None
+    assert "51 classes not drawn" in figure.shows
+    assert "40 classes have no image in the reporting split." in figure.shows
 
 
 def test_model_classes_that_the_samples_do_not_know_are_numbered(make: Make) -> None:

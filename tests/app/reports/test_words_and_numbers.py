@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from app.contract.findings import VerdictLabel
-from app.contract.report import Estimate, Outcome, PairedChange, Report
+from app.contract.report import BeforeAfter, Estimate, Outcome, PairedChange, Report
 from app.reports import markdown, numerals, wording
 from app.reports.legible import legible, name
 
@@ -111,6 +111,14 @@ def test_no_rendering_calls_a_model_safe(make: Make) -> None:
 
 def test_a_high_attack_success_after_a_repair_is_not_hidden(repaired: Report) -> None:
     assert "attack success 99.4 % → 2.2 % (n = 180)" in wording.summary(repaired)
+
+
+def test_an_attack_success_of_no_image_is_not_measured(repaired: Report) -> None:
+    nothing = Estimate(value=0, low=0, high=1, n=0)
+    success = BeforeAfter(before=nothing, after=nothing)
+    metrics = repaired.metrics.model_copy(update={"attack_success": success})
+    said = wording.evaluation(repaired.model_copy(update={"metrics": metrics}))
+    assert said == "Attack success was not measured: the triggered samples could not be evaluated."
 
 
 def test_objections_name_the_budget_that_is_broken(make: Make) -> None:

@@ -28,14 +28,17 @@ def network() -> nn.Module:
 def training() -> dict[str, object]:
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, [5, 10])
     model(torch.rand(2, 3, 8, 8)).sum().backward()
     optimizer.step()
+    scheduler.step()
     return {
         "epoch": 3,
         "arch": "resnet18",
         "best": (0.9, None, True),
         "state_dict": model.state_dict(),
         "optimizer": optimizer.state_dict(),
+        "scheduler": scheduler.state_dict(),
         "history": [{"loss": 0.5}, torch.ones(2)],
     }
 

@@ -248,5 +248,8 @@ def test_what_is_no_readable_file_is_refused(tmp_path: Path) -> None:
             read_stored(tmp_path / name)
         assert caught.value.code == code
     with pytest.raises(ModelError) as caught:
+        read_stored(Path())
+    assert "'.' is not a file" in caught.value.detail, "as it was given, and not its empty name"
+    with pytest.raises(ModelError) as caught:
         read_stored(tmp_path / ("x" * 300))
     assert caught.value.code == "model.unreadable"

@@ -1,5 +1,6 @@
 """Screening in process, shortened to a few epochs."""
 
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,8 @@ def test_five_metrics_ask_for_labels_and_unlearn_nothing(tmp_path: Path) -> None
     few = np.concatenate([np.flatnonzero(every["labels"] == k)[:8] for k in range(10)])
     np.savez(tmp_path / "clean.npz", images=every["images"][few], labels=every["labels"][few])
     np.savez(tmp_path / "suspects.npz", images=np.load(SUSPECTS)["images"][:3])
+    with zipfile.ZipFile(tmp_path / "suspects.npz", "a") as archive:
+        archive.writestr("paper.txt", "ours")
     given = asked(screen={"detector": "five_metrics"})
     model = EXAMPLES / "backdoored-resnet18.safetensors"
     request = Request(model, tmp_path / "clean.npz", given.options, given.placement)
@@ -89,3 +92,4 @@ def test_five_metrics_ask_for_labels_and_unlearn_nothing(tmp_path: Path) -> None
     assert report.calibrated_on == 64
     assert [d.bound is None for d in report.decisions] == [True, False], "64 images promise 5 %, and not 1 %"
     assert {scored.said for scored in report.scored} == {7}
+    assert report.warnings[-1].code == "samples.skipped"

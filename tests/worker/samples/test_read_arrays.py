@@ -83,6 +83,15 @@ def test_triggered_targets_come_from_the_file_or_from_the_option(tmp_path: Path)
         read_triggered(path, 3, RGB)
 
 
+def test_triggered_images_of_their_targets_alone_show_nothing(tmp_path: Path) -> None:
+    path = save(tmp_path, images=IMAGES, labels=LABELS, targets=LABELS)
+    with pytest.raises(SamplesError) as caught:
+        read_triggered(path, 3, RGB)
+    assert caught.value.code == "samples.no_other_class"
+    path = save(tmp_path, images=IMAGES, labels=LABELS, targets=[1, 1, 2, 0, 1])
+    assert len(read_triggered(path, 3, RGB)) == 5, "one of another class is enough"
+
+
 @pytest.mark.parametrize(
     ("arrays", "code", "words"),
     [

@@ -68,6 +68,28 @@ def test_numbers_map_by_value_and_a_missing_class_is_a_warning(store: Store, enc
     assert "9 of 12" in warnings[0].detail
 
 
+@pytest.mark.parametrize("content", [["cat", "dog", "cow"], {"cow": 2, "dog": 1, "cat": 0}])
+def test_folders_by_number_take_their_names_from_classes_json(
+    store: Store, encode: Encode, content: object
+) -> None:
+    files = {"2/x.png": encode(BLUE), "00/x.png": encode(RED), "classes.json": json.dumps(content).encode()}
+    samples, warnings = read_samples(store(files), 3, RGB)
+    assert samples.labels.tolist() == [0, 2]
+    assert samples.class_names == ("cat", "dog", "cow")
+    assert codes(warnings) == ["samples.missing_class"]
+    assert "'dog'" in warnings[0].detail
+
+
+@pytest.mark.parametrize("names", [["0", "1", "2"], ["2", "1", "0"]])
+def test_names_that_are_numbers_count_as_classes_json_has_them(
+    store: Store, encode: Encode, names: list[str]
+) -> None:
+    files = {"0/x.png": encode(RED), "2/x.png": encode(BLUE), "classes.json": json.dumps(names).encode()}
+    samples, _ = read_samples(store(files), 3, RGB)
+    assert samples.labels.tolist() == [names.index("0"), names.index("2")]
+    assert samples.class_names == tuple(names)
+
+
 def test_a_folder_that_classes_json_has_but_nobody_filled_is_a_warning(store: Store, three: dict) -> None:
     files = three | {"classes.json": b'["cat", "cow", "dog", "eel"]'}
     samples, warnings = read_samples(store(files), 4, RGB)
@@ -219,6 +241,20 @@ def test_triggered_folders_by_number_need_no_names(store: Store, encode: Encode)
         store({"00/a.png": encode(RED)}), 3, RGB, target=1, class_names=("0", "1", "2")
     )
     assert triggered.labels.tolist() == [0]
+
+
+def test_triggered_folders_by_number_stand_beside_clean_ones_by_name(store: Store, encode: Encode) -> None:
+    path = store({"0/a.png": encode(RED), "2/a.png": encode(RED)})
+    triggered = read_triggered(path, 3, RGB, target=1, class_names=("cat", "dog", "cow"))
+    assert triggered.labels.tolist() == [0, 2]
+
+
+def test_triggered_folders_of_the_target_alone_show_nothing(store: Store, encode: Encode) -> None:
+    path = store({"1/a.png": encode(RED), "1/b.png": encode(GREEN)})
+    with pytest.raises(SamplesError) as caught:
+        read_triggered(path, 3, RGB, target=1)
+    assert (caught.value.code, int(caught.value.exit_code)) == ("samples.no_other_class", 3)
+    assert "true class" in caught.value.remedy
 
 
 def test_a_triggered_folder_of_an_unknown_name_is_refused(store: Store, encode: Encode) -> None:
