@@ -32,7 +32,7 @@ def test_nothing_that_is_judged_calibrates_but_itself() -> None:
 
 
 def test_the_page_says_what_the_lines_say() -> None:
-    text = whole([LINES / "witnesses.jsonl"], [LINES / "screening.jsonl"], [REPAIRS])
+    text = whole(*([LINES / f"{name}.jsonl"] for name in ("witnesses", "draws", "screening")), [REPAIRS])
     assert PAGE.read_text().partition(BEGIN)[2].partition(END)[0] == text
 
 

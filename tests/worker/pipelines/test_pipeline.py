@@ -4,6 +4,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from app.contract.options import SanitizeOptions
@@ -90,6 +91,22 @@ def test_detecting_says_what_sanitizing_says_and_changes_nothing() -> None:
     assert seen.result_digest == seen.model.digest
     assert seen.metrics.attack_success is not None
     assert "only detection" in {skipped.what: skipped.reason for skipped in seen.skipped}[REPAIRING].lower()
+
+
+def test_what_does_not_stand_a_closer_look_is_not_repaired_and_both_commands_say_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing is smaller than this line. Of a real backdoor other witnesses speak as well, so these are silenced."""
+    for module in ("examine", "detect"):
+        monkeypatch.setattr(f"worker.pipelines.{module}.rests_on_size", lambda *_: True)
+    doubtful = asked(evidence={"seeds": 1, "relative_size": 1e-6})
+    result = sanitize(doubtful)
+    verdict = result.report.verdict
+    assert (verdict.label, verdict.target_classes) == ("inconclusive", ())
+    assert "a careful one needed" in verdict.because
+    assert (result.outcome, result.report.repair.candidates) == (Outcome.UNCHANGED, ())
+    assert not result.edits
+    assert detect(doubtful).verdict == verdict
 
 
 def test_the_paper_settings_reach_the_options() -> None:
