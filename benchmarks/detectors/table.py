@@ -1,6 +1,6 @@
 """Tables of what the detectors see, failures first.
 
-    python -m benchmarks.detectors.table --witnesses FILE ... --screening FILE ... --repairs FILE ...
+    python -m benchmarks.detectors.table --witnesses FILE ... --draws FILE ... --screening FILE ... --repairs FILE ...
         [--write docs/detection.md]
 
 Backdoored nets, and clean ones that are not in the shipped null, are judged as the product does. A net of the null is
@@ -45,6 +45,7 @@ JUDGED = (
 )
 WITNESSES = (verdicts.SHIFT, verdicts.MOVEMENT, verdicts.SIZE, verdicts.SHORTCUT, verdicts.RECALLED)
 SUMMARY = ("what", "share (95 %)")
+DRAWN = ("clean net", "seeds", "accused by the first look", "size", "closely", "accused after a closer look")
 SCREENED = (
     "model",
     "attack",
@@ -57,6 +58,7 @@ SCREENED = (
     "clean flagged at 1 %",
     "at 5 %",
 )
+EVIDENCE = (VerdictLabel.SUSPICIOUS, VerdictLabel.BACKDOORED)
 Line = dict[str, Any]
 
 
@@ -124,10 +126,27 @@ def witnesses(lines: Iterable[Line]) -> str:
     return markdown(SUMMARY, summary) + "\n" + markdown(JUDGED, map(_cells, models))
 
 
-def whole(heard_of: Iterable[Path], screened: Iterable[Path], repairs: Iterable[Path]) -> str:
+def whole(
+    heard_of: Iterable[Path], drawn: Iterable[Path], screened: Iterable[Path], repairs: Iterable[Path]
+) -> str:
     """All tables of the page."""
     scored = [*read(screened), *by_repair(read(repairs))]
-    return "\n".join((witnesses(read([*heard_of, CALIBRATING])), screening(scored)))
+    return "\n".join((witnesses(read([*heard_of, CALIBRATING])), draws(read(drawn)), screening(scored)))
+
+
+def draws(lines: Iterable[Line]) -> str:
+    """How often each clean net is accused over draws of images, and all of them together."""
+    clean = [line for line in lines if not line["attack"]]
+    models = dict.fromkeys(line["model"] for line in clean)
+    rows = [_drawn(name, [line for line in clean if line["model"] == name]) for name in models]
+    return markdown(DRAWN, [*rows, _drawn("all", clean)])
+
+
+def _drawn(name: str, lines: list[Line]) -> tuple[str, ...]:
+    accused = [line for line in lines if line["first"] in EVIDENCE]
+    looks = [[f"{line[look]:.2f}" for line in accused if line[look]] for look in ("size", "closely")]
+    first, after = (_share(line[look] in EVIDENCE for line in lines) for look in ("first", "label"))
+    return (name, str(len(lines)), first, *(", ".join(look) or "–" for look in looks), after)
 
 
 def by_repair(lines: Iterable[Line]) -> list[Line]:
@@ -210,11 +229,12 @@ def main() -> None:
     """Print them, or put them between the marks of a page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--witnesses", type=Path, nargs="+", required=True)
+    parser.add_argument("--draws", type=Path, nargs="+", required=True)
     parser.add_argument("--screening", type=Path, nargs="+", required=True)
     parser.add_argument("--repairs", type=Path, nargs="+", required=True, help="of benchmarks.efficacy.run")
     parser.add_argument("--write", type=Path)
     args = parser.parse_args()
-    text = whole(args.witnesses, args.screening, args.repairs)
+    text = whole(args.witnesses, args.draws, args.screening, args.repairs)
     if args.write:
         before, _, rest = args.write.read_text().partition(BEGIN)
         args.write.write_text(before + BEGIN + text + END + rest.partition(END)[2])

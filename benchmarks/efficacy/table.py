@@ -8,7 +8,7 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -63,10 +63,9 @@ def change(line: Line) -> float:
 
 
 def summary(lines: list[Line]) -> list[tuple[str, ...]]:
-    """One row for each defence, best mean DER first."""
+    """One row for each defence, best mean DER first, and where it was run with several seeds one for each of them."""
     rows = []
-    for defence in dict.fromkeys(line["defence"] for line in lines):
-        mine = [line for line in lines if line["defence"] == defence]
+    for defence, mine in _groups(lines):
         attacked = [line for line in mine if line["before"]["asr"]]
         clean = [change(line) for line in mine if not line["before"]["asr"]]
         if not attacked:
@@ -88,6 +87,15 @@ def summary(lines: list[Line]) -> list[tuple[str, ...]]:
         )
         rows.append((rating, row))
     return [row for _, row in sorted(rows, reverse=True)]
+
+
+def _groups(lines: list[Line]) -> Iterator[tuple[str, list[Line]]]:
+    for defence in dict.fromkeys(line["defence"] for line in lines):
+        mine = [line for line in lines if line["defence"] == defence]
+        yield defence, mine
+        seeds = sorted({line["seed"] for line in mine})
+        for seed in seeds if len(seeds) > 1 else ():
+            yield f"{defence}, seed {seed}", [line for line in mine if line["seed"] == seed]
 
 
 def cells(line: Line) -> tuple[str, ...]:

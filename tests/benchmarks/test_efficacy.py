@@ -20,9 +20,12 @@ TEST = Images(
 )
 
 
-def line(defence: str, acc: tuple[float, float], asr: tuple[float, float] | None) -> dict[str, Any]:
+def line(
+    defence: str, acc: tuple[float, float], asr: tuple[float, float] | None, seed: int = 0
+) -> dict[str, Any]:
     before, after = ({"acc": {"value": acc[i]}, "asr": {"value": asr[i]} if asr else None} for i in (0, 1))
-    return {"model": "m", "defence": defence, "before": before, "after": after, "seconds": 1.0}
+    facts = {"model": "m", "defence": defence, "seed": seed, "seconds": 1.0}
+    return {**facts, "before": before, "after": after}
 
 
 def test_what_judges_was_given_to_no_defence() -> None:
@@ -79,3 +82,14 @@ def test_failures_come_first_and_the_better_defence_on_top() -> None:
     assert [row[0] for row in summary(lines)] == ["good", "bad"]
     assert summary(lines)[0][8] == "-2.0 (n = 1)"
     assert [entry["defence"] for entry in sorted(lines, key=worst_first)] == ["bad", "good", "good"]
+
+
+def test_several_seeds_are_shown_together_and_each_alone() -> None:
+    lines = [line("ours", (0.9, 0.9), (1.0, left), seed) for seed, left in enumerate((0.0, 0.2))]
+    rows = {row[0]: row[1:3] for row in summary([*lines, line("theirs", (0.9, 0.8), (1.0, 0.5))])}
+    assert rows == {
+        "ours": ("2", "10.0%"),
+        "ours, seed 0": ("1", "0.0%"),
+        "ours, seed 1": ("1", "20.0%"),
+        "theirs": ("1", "50.0%"),
+    }
