@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from app.contract.findings import Verdict
 from app.contract.report import Outcome
 from worker.pipelines.examine import Examined
-from worker.repair.operating_point import Considered, OperatingPoint
+from worker.repair.gate import Considered
+from worker.repair.operating_point import OperatingPoint
 from worker.rnp.masks import FilterMasks
 from worker.rnp.recover import Recovered
 

@@ -28,8 +28,9 @@ from worker.pipelines.verify import evidence_left
 from worker.progress import SILENT, Progress
 from worker.repair.edits import edits_of, replay
 from worker.repair.evidence import Remaining
-from worker.repair.operating_point import Considered, Round, Rungs, choose
-from worker.repair.relearn import partway, relearn
+from worker.repair.gate import Considered
+from worker.repair.operating_point import Round, Rungs, choose
+from worker.repair.relearn import halfway, partway, relearn
 from worker.rnp.masks import Filter, mean
 from worker.rnp.recover import recover
 
@@ -126,6 +127,7 @@ def decide(
                 left,
                 relearned if options.relearn.steps and adversaries else None,
                 suppressing_suffices=examined.expressed(options),
+                between=lambda one, other: halfway(one, other, dtypes),
                 quiet=options.evidence.quiet,
             ),
             progress,

@@ -188,6 +188,34 @@ def test_less_is_taken_of_a_relearned_model_that_costs_too_much() -> None:
     )
 
 
+def test_before_all_is_refused_one_is_tried_between_what_costs_too_much_and_what_leaves_evidence() -> None:
+    suspect, select = four_classes()
+    tried: list[float] = []
+
+    def relearn(_: tuple[Filter, ...], __: Round) -> Iterator[tuple[nn.Module, float]]:
+        for share, wrong in ((1.0, 2), (0.9, 2), (0.8, 0)):
+            module = Rows()
+            module.weight.data[:wrong] = -1  # so many classes are lost
+            yield module, share
+
+    def between(one: nn.Module, other: nn.Module) -> nn.Module:
+        tried.append((one.weight == -1).sum().item() + (other.weight == -1).sum().item())
+        module = Rows()
+        module.weight.data[0] = -1
+        return module
+
+    def left(module: nn.Module) -> Remaining:
+        return Remaining(0.5, gone=bool((module.weight == -1).any()))
+
+    budget = PruneOptions(accuracy_budget=0.3, class_budget=1.0, threshold_step=0.1)
+    point = choose(suspect, MASKS, select, budget, Rungs(left, relearn, between=between))
+    assert point.repair is not None
+    assert point.repair.candidate.share == pytest.approx(0.85)
+    assert point.repair.candidate.change.value == -0.25
+    assert len(tried) == 1, "and none once it passed"
+    assert choose(suspect, MASKS, select, budget, Rungs(left, relearn)).repair is None
+
+
 def test_evidence_that_stands_leaves_nothing_chosen_and_offers_one_inside_the_budget() -> None:
     suspect, select = four_classes()
     point = choose(suspect, MASKS, select, GENEROUS, rungs(gone_from=9)[0])
