@@ -22,7 +22,7 @@ from app.contract.options import EvidenceOptions
 from app.contract.report import Estimate
 from benchmarks.detectors.null import CALIBRATING, heard, read
 from benchmarks.detectors.screening import auroc
-from benchmarks.efficacy.table import BEGIN, END, markdown, share, target
+from benchmarks.efficacy.table import markdown, put, share, target
 from worker.detectors import verdict as verdicts
 from worker.detectors.null import shipped
 from worker.detectors.verdict import TOGETHER, judge
@@ -236,8 +236,7 @@ def main() -> None:
     args = parser.parse_args()
     text = whole(args.witnesses, args.draws, args.screening, args.repairs)
     if args.write:
-        before, _, rest = args.write.read_text().partition(BEGIN)
-        args.write.write_text(before + BEGIN + text + END + rest.partition(END)[2])
+        put(args.write, text)
     else:
         sys.stdout.write(text)
 

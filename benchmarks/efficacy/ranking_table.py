@@ -16,7 +16,7 @@ import numpy as np
 from scipy.stats import bootstrap, rankdata, spearmanr
 
 from app.contract.options import SanitizeOptions
-from benchmarks.efficacy.table import BEGIN, END, markdown, share, worst_first
+from benchmarks.efficacy.table import markdown, put, share, worst_first
 
 Line = dict[str, Any]
 # What grows with the evidence that a signal gives against a repair.
@@ -134,8 +134,7 @@ def main() -> None:
     args = parser.parse_args()
     text = tables(args.results)
     if args.write:
-        before, _, rest = args.write.read_text().partition(BEGIN)
-        args.write.write_text(before + BEGIN + text + END + rest.partition(END)[2])
+        put(args.write, text)
     else:
         sys.stdout.write(text)
 

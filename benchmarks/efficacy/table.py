@@ -163,6 +163,12 @@ def tables(results: Path) -> tuple[list[Line], str]:
     return lines, markdown(SUMMARY, summary(lines)) + "\n" + markdown(HEAD, map(cells, lines))
 
 
+def put(page: Path, text: str) -> None:
+    """Replace what stands between the marks of a page."""
+    before, _, rest = page.read_text().partition(BEGIN)
+    page.write_text(before + BEGIN + text + END + rest.partition(END)[2])
+
+
 def plain(line: Line) -> dict[str, object]:
     """A line as numbers: shares between 0 and 1, each with the ends of its interval and its n."""
     row = {name: line[name] for name in ("model", "attack", "n_clean", "seed", "defence", "says", "seconds")}
@@ -195,8 +201,7 @@ def main() -> None:
     args = parser.parse_args()
     lines, text = tables(args.results)
     if args.write:
-        before, _, rest = args.write.read_text().partition(BEGIN)
-        args.write.write_text(before + BEGIN + text + END + rest.partition(END)[2])
+        put(args.write, text)
     else:
         sys.stdout.write(text)
     if args.csv:

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.efficacy.ranking_table import BEGIN, END, TOGETHER, correlation, rule, silent, summary, tables
+from benchmarks.efficacy.ranking_table import TOGETHER, correlation, rule, silent, summary, tables
+from benchmarks.efficacy.table import BEGIN, END
 
 ROOT = Path(__file__).parents[2]
 QUIET = {"success": 0.0, "pursued": 0.1, "size": 0.9, "shift": 0.1, "change": -0.01}
