@@ -45,7 +45,7 @@ JUDGED = (
 )
 WITNESSES = (verdicts.SHIFT, verdicts.MOVEMENT, verdicts.SIZE, verdicts.SHORTCUT, verdicts.RECALLED)
 SUMMARY = ("what", "share (95 %)")
-DRAWN = ("clean net", "seeds", "accused by the first look", "size", "closely", "accused after a closer look")
+DRAWN = ("net", "seeds", "accused by the first look", "size", "closely", "accused after a closer look")
 SCREENED = (
     "model",
     "attack",
@@ -135,11 +135,15 @@ def whole(
 
 
 def draws(lines: Iterable[Line]) -> str:
-    """How often each clean net is accused over draws of images, and all of them together."""
-    clean = [line for line in lines if not line["attack"]]
-    models = dict.fromkeys(line["model"] for line in clean)
-    rows = [_drawn(name, [line for line in clean if line["model"] == name]) for name in models]
-    return markdown(DRAWN, [*rows, _drawn("all", clean)])
+    """How often each net is accused over draws of images, and all clean and all backdoored ones."""
+    lines = list(lines)
+    rows = []
+    for kind, planted in (("all clean nets", False), ("all backdoored nets", True)):
+        mine = [line for line in lines if bool(line["attack"]) is planted]
+        models = dict.fromkeys(line["model"] for line in mine)
+        rows += [_drawn(name, [line for line in mine if line["model"] == name]) for name in models]
+        rows += [_drawn(kind, mine)] if mine else []
+    return markdown(DRAWN, rows)
 
 
 def _drawn(name: str, lines: list[Line]) -> tuple[str, ...]:
