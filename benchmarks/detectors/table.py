@@ -8,7 +8,6 @@ judged by the others.
 """
 
 import argparse
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -238,11 +237,7 @@ def main() -> None:
     parser.add_argument("--repairs", type=Path, nargs="+", required=True, help="of benchmarks.efficacy.run")
     parser.add_argument("--write", type=Path)
     args = parser.parse_args()
-    text = whole(args.witnesses, args.draws, args.screening, args.repairs)
-    if args.write:
-        put(args.write, text)
-    else:
-        sys.stdout.write(text)
+    put(args.write, whole(args.witnesses, args.draws, args.screening, args.repairs))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ First how each signal orders the repairs of one model beside their hidden attack
 import argparse
 import json
 import math
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -132,11 +131,7 @@ def main() -> None:
     parser.add_argument("results", type=Path)
     parser.add_argument("--write", type=Path)
     args = parser.parse_args()
-    text = tables(args.results)
-    if args.write:
-        put(args.write, text)
-    else:
-        sys.stdout.write(text)
+    put(args.write, tables(args.results))
 
 
 if __name__ == "__main__":

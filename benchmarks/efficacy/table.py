@@ -163,8 +163,11 @@ def tables(results: Path) -> tuple[list[Line], str]:
     return lines, markdown(SUMMARY, summary(lines)) + "\n" + markdown(HEAD, map(cells, lines))
 
 
-def put(page: Path, text: str) -> None:
-    """Replace what stands between the marks of a page."""
+def put(page: Path | None, text: str) -> None:
+    """Print it, or replace what stands between the marks of a page."""
+    if page is None:
+        sys.stdout.write(text)
+        return
     before, _, rest = page.read_text().partition(BEGIN)
     page.write_text(before + BEGIN + text + END + rest.partition(END)[2])
 
@@ -200,10 +203,7 @@ def main() -> None:
     parser.add_argument("--write", type=Path)
     args = parser.parse_args()
     lines, text = tables(args.results)
-    if args.write:
-        put(args.write, text)
-    else:
-        sys.stdout.write(text)
+    put(args.write, text)
     if args.csv:
         args.csv.write_text(as_csv(lines))
 

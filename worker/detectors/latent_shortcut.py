@@ -40,7 +40,9 @@ def relative_shortcuts(weight: Numbers, bias: Numbers, features: Numbers) -> tup
 
 
 def _relative(size: float, typical: float) -> float:
-    return 1.0 if math.isinf(size) and math.isinf(typical) else size / max(typical, LEAST)
+    return (
+        1.0 if math.isinf(typical) else size / max(typical, LEAST)
+    )  # beside none that exists it says nothing
 
 
 def _shortcut(weight: Numbers, logits: Numbers, k: int) -> float:
@@ -57,4 +59,4 @@ def _shortcut(weight: Numbers, logits: Numbers, k: int) -> float:
     rest = system @ solved - goal
     if -rest[-1] < POSSIBLE:  # no step leads there, as into a class whose row lies between those of others
         return math.inf
-    return float(np.linalg.norm(rest[:-1]) / max(-rest[-1], LEAST))
+    return float(np.linalg.norm(rest[:-1]) / -rest[-1])

@@ -18,7 +18,7 @@ from app.contract.options import PerturbationOptions
 from worker.classifier import Classifier
 from worker.detectors.forms import Patch
 from worker.detectors.perturbation import Perturbation
-from worker.detectors.trigger import attack, walk
+from worker.detectors.trigger import attack, keep_running, walk
 from worker.frozen import frozen
 from worker.progress import SILENT, Progress
 from worker.samples.interface import SampleSet
@@ -123,8 +123,7 @@ class _Scout:
         for number in range(1, steps + 1):
             index = torch.randint(len(self.clean), (size,), generator=self.draw)
             images, labels = self.clean.images[index], self.clean.labels[index]
-            hits = attack(search, self.asked, images, labels, targets)
-            success.lerp_(hits.where(hits.isfinite(), success), LATEST)
+            keep_running(success, attack(search, self.asked, images, labels, targets), LATEST)
             search.step()
             self.progress.step(Stage.PERTURB, number, steps, success=success.mean().item())
         return success

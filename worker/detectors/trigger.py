@@ -66,7 +66,7 @@ def walk(
     for number in range(1, options.steps + 1):
         index = torch.randint(len(clean), (options.batch_size,), generator=draw)
         hits = attack(search, asked, clean.images[index], clean.labels[index], targets)
-        succeeds = success.lerp_(hits.where(hits.isfinite(), success), 1 - SMOOTHING) >= options.success
+        succeeds = keep_running(success, hits, 1 - SMOOTHING) >= options.success
         latest = number if _goes_on(search, best, succeeds) else latest
         search.step()
         search.follow(succeeds)
@@ -98,6 +98,11 @@ def attack(search: Search, asked: Classifier, images: Tensor, labels: Tensor, ta
         caught = torch.where(aims == ELSEWHERE, said != own, said == aims).view_as(weights)
         hits.append((caught * weights).sum(1).where(others.any(1), math.nan))
     return torch.cat(hits)
+
+
+def keep_running(success: Tensor, hits: Tensor, weight: float) -> Tensor:
+    """The running success after one more batch, in place; it stays where the batch says nothing."""
+    return success.lerp_(hits.where(hits.isfinite(), success), weight)
 
 
 def _losses(logits: Tensor, aims: Tensor, own: Tensor) -> Tensor:

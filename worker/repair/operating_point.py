@@ -58,9 +58,8 @@ class Rungs:
     evidence_left: Callable[[nn.Module], Remaining]
     relearn: Relearn | None  # None: this rung is not tried
     suppressing_suffices: bool = False  # a relearned model is judged by perturbations alone
-    between: Callable[[nn.Module, nn.Module], nn.Module] | None = (
-        None  # halfway from one relearned model to another
-    )
+    # Halfway from one relearned model to another; None: nothing lies between.
+    between: Callable[[nn.Module, nn.Module], nn.Module] | None = None
     quiet: float = 1.0  # success of what follows it beyond which another round is tried besides
 
 
@@ -128,9 +127,7 @@ def _climb(
     nothing, *pruned = bases
     rounds = [(nothing, manner) for manner in ROUNDS] + [(filters, LAST) for filters in pruned]
     passed: list[int] = []
-    short: list[
-        int
-    ] = []  # the most that was affordable of a round, which left evidence; what cost more lies before it
+    short: list[int] = []  # of a round, the most that was affordable; it left evidence
     for filters, manner in rounds:
         if passed and manner == LAST:
             break
@@ -159,7 +156,7 @@ def _nearer(
 
     Of an adaptive blend 90 % of the way cost 2.1 points, where two are allowed, and 80 % left too much.
     """
-    for index in short:
+    for index in short:  # what cost a little more was considered before it
         less, more = walked[index], walked[index - 1]
         if rungs.between is None or less.relearned is None or more.relearned is None:
             continue

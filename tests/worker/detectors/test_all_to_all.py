@@ -77,6 +77,12 @@ def test_where_images_go_tells_an_all_to_all_backdoor_from_another() -> None:
     assert receivers(suspect(into=2), corner(), clean()) == ()
 
 
+def test_a_few_images_of_a_class_say_not_where_it_is_led() -> None:
+    few = clean().take(torch.arange(4 * CLASSES))
+    assert few.labels.bincount().tolist() == [4] * CLASSES
+    assert receivers(suspect(), corner(), few) == ()
+
+
 def test_success_counts_every_image_that_leaves_its_class() -> None:
     success = corner().success(suspect(), clean())
     assert (success.value, success.n) == (1.0, 80)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from worker.detectors.latent_shortcut import _shortcut, relative_shortcuts
+from worker.detectors.latent_shortcut import _relative, _shortcut, relative_shortcuts
 
 CORNERS = np.eye(5)
 
@@ -37,6 +37,11 @@ def test_where_no_step_leads_there_is_none() -> None:
     sizes = relative_shortcuts(weight, bias, 4 * np.repeat(CORNERS, 20, 0))
     assert sizes[5] == np.inf
     assert sizes[:5] == pytest.approx([1] * 5, rel=0.2)
+
+
+def test_beside_ways_that_do_not_exist_a_way_says_nothing() -> None:
+    assert _relative(3.0, np.inf) == _relative(np.inf, np.inf) == 1.0
+    assert _relative(3.0, 6.0) == 0.5
 
 
 def test_a_tenth_of_the_images_may_stay() -> None:

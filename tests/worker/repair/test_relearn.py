@@ -67,6 +67,13 @@ def repaired(suspect: Classifier, seed: int = 0) -> nn.Module:
     return relearn(suspect, DEAD, samples(), [corner()], HALF, OPTIONS, seed)
 
 
+@pytest.mark.parametrize("steps", range(1, 9))
+def test_any_number_of_steps_will_do(suspect: Classifier, steps: int) -> None:
+    """The schedule divides by the steps that warm up, less one."""
+    module = relearn(suspect, (), samples(), [corner()], {}, OPTIONS.model_copy(update={"steps": steps}), 0)
+    assert all(parameter.isfinite().all() for parameter in module.parameters())
+
+
 def test_the_perturbation_is_ignored_and_clean_answers_stay(suspect: Classifier) -> None:
     clean = samples()
     assert corner().success(suspect, clean).value > 0.95

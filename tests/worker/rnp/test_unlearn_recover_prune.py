@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from app.contract.options import RecoverOptions, SanitizeOptions, UnlearnOptions
+from app.errors import ModelError
 from worker.classifier import Classifier
 from worker.device import Placement
 from worker.formats import normalisation
@@ -171,3 +172,39 @@ def test_the_example_forgets_its_task_and_falls_onto_the_target() -> None:
     assert unlearned.reached
     assert last.held_accuracy < accuracy / 2
     assert last.label_shares[HORSE] > 0.5
+
+
+def test_unlearning_that_leaves_the_range_of_numbers_is_a_problem(samples: SampleSet) -> None:
+    wild = UNLEARN.model_copy(update={"lr": 1e30, "clip_norm": None, "batch_statistics": False})
+    with pytest.raises(ModelError) as caught:
+        unlearn(tiny(), samples, wild, 0)
+    assert caught.value.code == "model.unlearning_diverged"
+    assert "fidelity" in caught.value.remedy
+
+
+def test_an_epoch_shows_a_thousand_images_at_most(
+    samples: SampleSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of many more, the second epoch would tear the net apart before anybody looked at its accuracy."""
+    monkeypatch.setattr("worker.rnp.unlearn.AN_EPOCH", 20)
+    once = UNLEARN.model_copy(update={"max_epochs": 1, "augment": False})
+    part = unlearn(tiny(), samples, once, 0)
+    order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(0))[:32]
+    alone = unlearn_in_order(samples.take(order), once)
+    assert part.epochs[0].loss == pytest.approx(alone, rel=1e-5)
+
+
+def unlearn_in_order(samples: SampleSet, options: UnlearnOptions) -> float:
+    """The loss of an epoch over these images, two batches of 16 in this order."""
+    suspect = tiny()
+    module = suspect.copy().train()
+    optimiser = torch.optim.SGD(module.parameters(), options.lr, 0.9, weight_decay=options.weight_decay)
+    total = 0.0
+    for images, labels in zip(samples.images.split(16), samples.labels.split(16), strict=True):
+        optimiser.zero_grad()
+        loss = nn.functional.cross_entropy(module(suspect.normalise(images)), labels)
+        (-loss).backward()
+        nn.utils.clip_grad_norm_(module.parameters(), options.clip_norm or 0)
+        optimiser.step()
+        total += loss.item() * len(labels)
+    return total / len(samples)
