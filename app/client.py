@@ -15,6 +15,7 @@ from app.contract.report import Report
 from app.contract.result import RESULT
 from app.contract.screening import Screening
 from app.errors import ClientError, ServiceError
+from app.outputs import written
 
 WAIT_S = 25  # of one long poll
 TIMEOUT = httpx2.Timeout(60, read=300)  # an upload is only answered when the disk has it
@@ -81,25 +82,20 @@ class Client:
         return RESULT.validate_python(self._json("GET", f"/v1/jobs/{job_id}/report"))
 
     def download(self, job: Job, out: Path) -> None:
-        """Everything that the job left, into a folder."""
-        out.mkdir(parents=True, exist_ok=True)
+        """Everything that the job left, into a folder: all of it or nothing. Raises `OutputError`, `ServiceError`."""
         made = {output.name: FILES[output.kind] for output in job.outputs if output.kind in FILES}
         wanted = {**RESULTS[job.kind], **made}
-        for name, path in wanted.items():
-            self._save(f"/v1/jobs/{job.id}/{path}", out / name)
+        with written(out) as partial:
+            for name, path in wanted.items():
+                self._save(f"/v1/jobs/{job.id}/{path}", partial / name)
 
     def _save(self, path: str, target: Path) -> None:
-        partial = target.with_name(f".partial-{target.name}")
-        try:
-            with _reached(), self.http.stream("GET", path) as answer, partial.open("wb") as file:
-                if answer.is_error:
-                    answer.read()
-                    raise _refused(answer)
-                for piece in answer.iter_bytes():
-                    file.write(piece)
-            partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
+        with _reached(), self.http.stream("GET", path) as answer, target.open("wb") as file:
+            if answer.is_error:
+                answer.read()
+                raise _refused(answer)
+            for piece in answer.iter_bytes():
+                file.write(piece)
 
     def _json(self, method: str, path: str, **how: Any) -> Any:  # noqa: ANN401 - whatever the service says
         with _reached():

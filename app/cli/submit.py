@@ -13,6 +13,7 @@ from app.client import Client
 from app.contract.artifact import ArtifactKind
 from app.contract.job import Job, JobKind
 from app.errors import OptionsError
+from app.outputs import check_folder
 from app.reports import as_json
 from app.reports.exit_code import exit_code
 from app.reports.summary import summary
@@ -44,8 +45,9 @@ def submit(
     as_json_only: AsJson = False,
 ) -> None:
     """Upload MODEL and its samples to a service, wait for the job, and fetch what it made."""
-    client = Client(url, key)
-    given = _options(options)
+    client, given = Client(url, key), _options(options)
+    if out is not None:
+        check_folder(out)
     inputs = {ArtifactKind.MODEL: model, ArtifactKind.SAMPLES: samples}
     if suspects is not None:
         inputs[ArtifactKind.SUSPECTS] = suspects
@@ -65,6 +67,8 @@ def watch(
     as_json_only: AsJson = False,
 ) -> None:
     """Wait for a JOB that was submitted before, and fetch what it made."""
+    if out is not None:
+        check_folder(out)
     _follow(Client(url, key), job, out, as_json_only=as_json_only)
 
 

@@ -55,6 +55,12 @@ def test_the_problem_of_a_job_is_the_problem_of_the_command(
     assert "Traceback" not in done.stderr
 
 
+def test_a_folder_that_takes_nothing_is_said_before_the_service_is_asked() -> None:
+    done = run("watch", "any", "--url", f"http://127.0.0.1:{free_port()}", "--out", __file__)
+    assert "output.unwritable" in done.stderr, done.stderr
+    assert "client.unreachable" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
@@ -62,6 +68,8 @@ def test_the_problem_of_a_job_is_the_problem_of_the_command(
         (("--options", "{{"), "options.invalid"),
         (("--options", '{{"seed": -1}}'), "request.invalid"),
         (("--samples", "nowhere.zip"), "client.file"),
+        (("--out", __file__), "output.unwritable"),
+        (("--out", "/proc/results"), "output.unwritable"),
     ],
 )
 def test_what_cannot_be_submitted_is_a_problem(

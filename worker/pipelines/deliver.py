@@ -1,13 +1,7 @@
-"""What a job leaves behind: an output folder in which every file is whole, or none is.
+"""What a job leaves behind: an output folder in which every file is whole, or none is."""
 
-Everything is written into a hidden folder beside the results and then moved into place, so that neither a full disk nor
-Ctrl-C leaves half of an output.
-"""
-
-import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePath
 
 from app.attestation import names
@@ -16,6 +10,7 @@ from app.contract.changes import Changes, Edits
 from app.contract.report import Outcome, Report
 from app.contract.screening import Screening
 from app.errors import ChangesError, OptionsError, OutputError
+from app.outputs import check_folder, written
 from app.reports import as_json
 from worker.formats.load import save
 from worker.formats.stored import read_stored, write_stored
@@ -55,8 +50,17 @@ def check(out: Path, model: Path, *others: Path | None) -> None:
 
 
 def check_report(out: Path, *inputs: Path | None) -> None:
-    """As `check`, for `deliver_report`, which gives no model back."""
+    """As `check`, for `deliver_report`, which gives no model back.
+
+    What `sanitize` left would stand beside a report that does not speak of it (output.exists).
+    """
     _check(out, (REPORT_JSON, REPORT_HTML, *names.FILES), inputs)
+    if (out / CHANGES).exists():
+        raise OutputError(
+            f"{str(out)!r} holds what an earlier run made of a model, and would lose the report on it.",
+            code="output.exists",
+            remedy="Name another folder with --out.",
+        )
 
 
 def check_screening(out: Path, model: Path, samples: Path, suspects: Path) -> None:
@@ -85,10 +89,10 @@ def deliver(result: Sanitized, out: Path, renderers: Renderers, attest: Evidence
     Raises `OutputError` when the disk does not take it.
     """
     source = result.model.stored
-    with _written(out) as partial:
-        written = partial / source.path.name
-        save(result.model, result.tensors, written)
-        digest = read_stored(written).digest
+    with written(out) as partial:
+        model = partial / source.path.name
+        save(result.model, result.tensors, model)
+        digest = read_stored(model).digest
         if result.outcome is not Outcome.REPAIRED and digest != source.digest:
             raise OutputError("The unchanged model did not come back bit for bit.", code="output.changed")
         report = result.report.model_copy(update={"result_digest": digest})
@@ -108,7 +112,7 @@ def deliver(result: Sanitized, out: Path, renderers: Renderers, attest: Evidence
 
 def deliver_report(report: Report, out: Path, renderers: Renderers, attest: Evidence | None = None) -> None:
     """Write a report that stands alone into `out`. Raises `OutputError` when the disk does not take it."""
-    with _written(out) as partial:
+    with written(out) as partial:
         _render(report, partial, renderers)
         _attest(report, partial, out, attest)
 
@@ -119,7 +123,7 @@ def deliver_screening(screened: Screened, out: Path, page: Page | None = None) -
     Raises `OutputError` when the disk does not take it.
     """
     sheet = contact_sheet(screened.images)
-    with _written(out) as partial:
+    with written(out) as partial:
         (partial / SCREENING).write_text(as_json.render(screened.report), encoding="utf-8")
         if page is not None:
             (partial / SCREENING_HTML).write_text(page(screened.report, sheet), encoding="utf-8")
@@ -132,7 +136,7 @@ def deliver_curation(curated: Curated, out: Path) -> None:
 
     Raises `OutputError` when the disk does not take it.
     """
-    with _written(out) as partial:
+    with written(out) as partial:
         (partial / CURATION).write_text(as_json.render(curated.report), encoding="utf-8")
         (partial / IMAGES).mkdir()
         for rank, (chosen, image) in enumerate(
@@ -171,16 +175,16 @@ def apply(changes_path: Path, model_path: Path, target: Path) -> Changes:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".partial-") as name:
-            written = Path(name) / target.name
-            write_stored(stored, replay(changes, stored.tensors), written)
-            digest = read_stored(written).digest
+            model = Path(name) / target.name
+            write_stored(stored, replay(changes, stored.tensors), model)
+            digest = read_stored(model).digest
             if digest != changes.result_digest:
                 raise ChangesError(
                     f"The edits gave {digest} where {changes.result_digest} was promised.",
                     code="changes.not_reproduced",
                     remedy="The list of changes was altered, or written by another version; run sanitize again.",
                 )
-            written.replace(target)
+            model.replace(target)
     except OSError as error:
         raise OutputError(f"{target.name!r} could not be written: {error.strerror or error}.") from error
     return changes
@@ -188,9 +192,7 @@ def apply(changes_path: Path, model_path: Path, target: Path) -> Changes:
 
 def _check(out: Path, file_names: Iterable[str], inputs: Iterable[Path | None]) -> None:
     """Refuse an `out` that cannot take files of these names, or where one of them is an input."""
-    if os.path.lexists(out) and not out.is_dir():
-        raise OutputError(f"{str(out)!r} is not a folder.", remedy="Name another folder with --out.")
-    _try(out)
+    check_folder(out)
     given = {path.resolve() for path in inputs if path is not None}
     for target in (out / name for name in file_names if name):
         if target.resolve() in given:
@@ -204,18 +206,6 @@ def _check(out: Path, file_names: Iterable[str], inputs: Iterable[Path | None]) 
                 f"{str(target)!r} is a folder, and a file of the results has this name.",
                 remedy="Name another folder with --out.",
             )
-
-
-def _try(out: Path) -> None:
-    """Make what a delivery makes first, and take it away again: only the disk knows what it allows."""
-    made = [folder for folder in (out, *out.parents) if not os.path.lexists(folder)]
-    try:
-        with _written(out):
-            pass
-    finally:
-        for folder in made:
-            with suppress(OSError):  # it could not be made, or somebody else has filled it meanwhile
-                folder.rmdir()
 
 
 def _check_outside(out: Path, images: Path, what: str, written: str) -> None:
@@ -235,22 +225,6 @@ def _check_target(target: Path, *inputs: Path) -> None:
         why = "is one of the inputs, and the repaired model would overwrite it"
     if why:
         raise OptionsError(f"{str(target)!r} {why}.", code="options.out", remedy="Name another file.")
-
-
-@contextmanager
-def _written(out: Path) -> Iterator[Path]:
-    """A folder whose files move into `out` once all of them are whole."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=out, prefix=".partial-") as name:
-            partial = Path(name)
-            yield partial
-            for file in partial.iterdir():
-                file.replace(out / file.name)
-    except OSError as error:
-        raise OutputError(
-            f"The results could not be written to {str(out)!r}: {error.strerror or error}."
-        ) from error
 
 
 def _render(report: Report, folder: Path, renderers: Renderers) -> None:

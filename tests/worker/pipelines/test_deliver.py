@@ -97,6 +97,15 @@ def test_only_a_repaired_model_would_overwrite_the_suspect(model: Path) -> None:
     assert caught.value.code == "options.out"
 
 
+def test_a_report_alone_does_not_replace_that_of_a_repair(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "changes.json").write_text("{}")
+    deliver.check(tmp_path / "out", model)
+    with pytest.raises(OutputError) as caught:
+        deliver.check_report(tmp_path / "out", model)
+    assert caught.value.code == "output.exists"
+
+
 def test_a_model_keeps_its_name_where_it_is_not_given_back(model: Path, tmp_path: Path) -> None:
     model = model.rename(model.with_name("changes.json"))
     deliver.check_report(tmp_path / "out", model)
