@@ -164,6 +164,11 @@ class Candidate(Frozen):
     share: float | None = Field(
         None, description="of the way from pruned to relearned weights; None: not relearned"
     )
+    taught_again: bool = Field(
+        default=False,
+        description="accuracy is that of weights which the fitting images taught; what is given back, and asked for "
+        "evidence, is the same share of the way to weights which the selecting ones taught as well",
+    )
     threshold: float | None = Field(description="filters with a mask at or below are pruned; None: none were")
     pruned: int
     accuracy: Estimate
@@ -173,7 +178,9 @@ class Candidate(Frozen):
     worst_class_allowed: float = Field(0.2, description="what it may lose: the budget and one image")
     within_budget: bool
     perturbation_success: float | None = Field(
-        None, description="of the suspect's own perturbations, on the selecting split; None: not measured"
+        None,
+        description="of the suspect's own perturbations, on images that taught it nothing: the selecting split, or "
+        "the reporting one where it was taught again; None: not measured",
     )
     pursued: float | None = Field(
         None, description="success of perturbations that followed the repaired model; None: not measured"
@@ -190,7 +197,7 @@ class Firm(Frozen):
     """A perturbation so much stronger that it leads nearly all images that it was fitted to."""
 
     times: float = Field(description="as strong as it was found; at most 2")
-    success: Estimate = Field(description="on the suspect model, selecting split, images of other classes")
+    success: Estimate = Field(description="on the suspect model, of held-out images of other classes")
     after: Estimate | None = Field(None, description="the same on the model that is given back")
 
 
@@ -207,7 +214,7 @@ class Perturbation(Frozen):
         description="over the median of the other classes, same form; of warps the root of that; "
         "1 for what was recalled, which aims at no class and so has nothing to be compared with"
     )
-    success: Estimate = Field(description="on the suspect model, selecting split, images of other classes")
+    success: Estimate = Field(description="on the suspect model, of held-out images of other classes")
     after: Estimate | None = Field(None, description="the same on the model that is given back")
     firm: Firm | None = Field(
         None, description="the same, stronger: the smallest that works barely does; suspected classes only"

@@ -104,7 +104,7 @@ def _evidence(of: Case, repaired: Classifier) -> dict[str, float | None]:
     options = of.options.model_copy(update={"evidence": deaf})
     left = evidence_left(repaired, of.examined, of.parts, options)
     return {
-        "success": success_of(repaired, of.examined.accused(of.options.evidence), of.parts.select)[1],
+        "success": success_of(repaired, of.examined.accused(of.options.evidence), of.parts.select).excess,
         "pursued": left.pursued,
         "size": left.relative_size,
         "shift": _shift(of, repaired) if left.label_shift is None else left.label_shift,

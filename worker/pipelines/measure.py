@@ -20,7 +20,7 @@ from worker.statistics import paired_change, proportion
 
 @dataclass(frozen=True, slots=True)
 class Success:
-    """Of one perturbation, on the selecting split."""
+    """Of one perturbation, on images that taught neither model."""
 
     found: BeforeAfter
     times: float = 1.0  # as strong
@@ -48,12 +48,11 @@ def evaluate(
     """Both models on the reporting split and, if given, they and all candidates on triggered samples."""
     examined = decision.examined
     accused = examined.accused(options)
+    held = parts.report if decision.chosen and decision.chosen.taught_again else parts.select
 
     def success(found: Perturbation) -> Success:
         def tried(one: Perturbation) -> BeforeAfter:
-            return BeforeAfter(
-                before=one.success(suspect, parts.select), after=one.success(repaired, parts.select)
-            )
+            return BeforeAfter(before=one.success(suspect, held), after=one.success(repaired, held))
 
         if found not in accused:
             return Success(tried(found))

@@ -5,11 +5,10 @@ without any triggered sample, and returns what is to be written. Triggered sampl
 opened again after everything is decided, and only `measure` ever sees them. `detect` is the first half of it.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from app.contract.changes import Edits
 from app.contract.job import Stage
@@ -24,14 +23,12 @@ from worker.pipelines.decision import Decision
 from worker.pipelines.examine import examine, look_closely, upheld
 from worker.pipelines.hear import hear
 from worker.pipelines.inputs import Loaded, Request, read_evaluation, read_inputs
-from worker.pipelines.verify import evidence_left
+from worker.pipelines.ladder import ladder
 from worker.progress import SILENT, Progress
 from worker.repair.edits import edits_of, replay
-from worker.repair.evidence import Remaining
 from worker.repair.gate import Considered
-from worker.repair.operating_point import Round, Rungs, choose
-from worker.repair.relearn import halfway, partway, relearn
-from worker.rnp.masks import Filter, mean
+from worker.repair.operating_point import choose
+from worker.rnp.masks import mean
 from worker.rnp.recover import recover
 
 
@@ -98,38 +95,13 @@ def decide(
             for seed, run in enumerate(examined.fallen.runs, options.seed)
         )
     masks = mean([run.masks for run in recovered])
-    dtypes = {name: loaded.model.stored_dtype(name) for name, _ in suspect.module.named_parameters()}
-
-    adversaries = list(examined.accused(options.evidence))
-
-    def left(module: nn.Module) -> Remaining:
-        remaining = evidence_left(suspect.with_module(module), examined, parts, options, progress)
-        adversaries.extend(remaining.another)
-        return remaining
-
-    def relearned(dead: tuple[Filter, ...], manner: Round) -> Iterator[tuple[nn.Module, float]]:
-        pursuers = () if manner == "recovered" else examined.followers(options.evidence, suspect.placement)
-        gently = options.relearn.gently.model_dump() if manner == "gently" else {}
-        told = options.relearn.model_copy(update=gently)
-        if manner == "followers" and not pursuers:
-            return  # it would be the first round again
-        whole = relearn(suspect, dead, parts.fit, adversaries, dtypes, told, options.seed, progress, pursuers)
-        for share in options.relearn.shares:
-            yield (whole if share == 1 else partway(suspect, dead, whole, share, dtypes)), share
-
     with clock.stage(Stage.CHOOSE):
         point = choose(
             suspect,
             masks,
             parts.select,
             options.prune,
-            Rungs(
-                left,
-                relearned if options.relearn.steps and adversaries else None,
-                suppressing_suffices=examined.expressed(options),
-                between=lambda one, other: halfway(one, other, dtypes),
-                quiet=options.evidence.quiet,
-            ),
+            ladder(loaded, examined, options, progress),
             progress,
         )
     return Decision(examined, recovered, masks, point)

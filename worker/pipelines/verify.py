@@ -1,7 +1,8 @@
 """Whether a repair has silenced what accused the model: the witnesses are asked again, the cheapest question first."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from app.contract.job import Stage
 from app.contract.options import SanitizeOptions
@@ -25,13 +26,18 @@ def evidence_left(
     options: SanitizeOptions,
     progress: Progress = SILENT,
 ) -> Remaining:
-    """Ask both witnesses again, the cheapest question first; the first that still accuses ends the hearing."""
+    """Ask both witnesses again, the cheapest question first; the first that still accuses ends the hearing.
+
+    `parts.select` are images that taught the repaired model nothing.
+    """
     verify = As(progress, Stage.VERIFY)
-    success, excess = success_of(repaired, examined.accused(options.evidence), parts.select)
-    if excess > options.evidence.success:
+    reached = success_of(repaired, examined.accused(options.evidence), parts.select)
+    success = reached.success
+    if reached.beyond(options.evidence.success):
         return Remaining(success)
-    pursued = _pursued(repaired, examined, parts, options, verify)
-    if pursued is not None and pursued > options.evidence.pursued:
+    followed = _pursued(repaired, examined, parts, options, verify)
+    pursued = None if followed is None else followed.excess
+    if followed is not None and followed.beyond(options.evidence.pursued):
         return Remaining(success, pursued)
     again = best_of(closely(repaired, parts.fit, examined.aims, options, verify))
     size = min(smallest(again, examined.perturbations).values())
@@ -57,18 +63,37 @@ def evidence_left(
     )
 
 
-def success_of(
-    classifier: Classifier, found: Sequence[Perturbation], clean: SampleSet
-) -> tuple[float, float]:
-    """That of the most successful perturbation, and what of it is beyond images that go to its class by themselves."""
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """What the most successful of some perturbations reach, as shares of `n` images of other classes."""
+
+    success: float = 0.0
+    excess: float = 0.0  # beyond those that go to its class by themselves
+    n: int = 0
+
+    def beyond(self, line: float) -> bool:
+        """Whether the excess is above a share of the images; a line between two images counts as the upper one.
+
+        Seven of 135 images once refused a repair, where 6.75 were allowed.
+        """
+        return round(self.excess * self.n) > math.ceil(round(line * self.n, 6))
+
+
+def success_of(classifier: Classifier, found: Sequence[Perturbation], clean: SampleSet) -> Reached:
+    """That of the most successful perturbation."""
     predicted = classifier.predictions(clean.images)
-    success, excess = 0.0, 0.0
+    most = Reached()
     for perturbation in found:
         others = clean.labels != perturbation.target_class
-        reached = perturbation.success(classifier, clean).value
-        by_itself = proportion(perturbation.reached(predicted[others], clean.labels[others])).value
-        success, excess = max(success, reached), max(excess, reached - by_itself)
-    return success, excess
+        reached = perturbation.success(classifier, clean)
+        excess = (
+            reached.value - proportion(perturbation.reached(predicted[others], clean.labels[others])).value
+        )
+        most = Reached(
+            max(most.success, reached.value),
+            *max((most.excess, most.n), (excess, reached.n)),
+        )
+    return most
 
 
 def _pursued(
@@ -77,10 +102,10 @@ def _pursued(
     parts: CleanSplit,
     options: SanitizeOptions,
     progress: Progress,
-) -> float | None:
-    """What perturbations reach that follow the repaired model, beyond what clean images do; None: none can follow."""
+) -> Reached | None:
+    """What perturbations reach that follow the repaired model; None: none can follow."""
     suspects = examined.followers(options.evidence, repaired.placement)
     if not suspects:
         return None
     found = pursue(repaired, parts.fit, suspects, options.perturbation, options.seed, progress)
-    return success_of(repaired, found, parts.select)[1]
+    return success_of(repaired, found, parts.select)

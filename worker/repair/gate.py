@@ -33,6 +33,11 @@ class Considered:
     label_shares: tuple[float, ...] | None = None  # of the repaired module when it was unlearned
     silent: bool = False  # it was asked, and no evidence is left, whatever it costs
 
+    @property
+    def taught_again(self) -> bool:
+        """Whether the selecting images, which say what it costs, taught the module that is given back."""
+        return self.candidate.taught_again
+
     def module(self, suspect: Classifier) -> nn.Module:
         """The repaired module."""
         return self.relearned or prune(suspect, self.filters)

@@ -6,12 +6,14 @@ paired loss of clean accuracy stays inside the budget, overall and for the worst
 The smallest that passes is chosen. Where none does, a second rung relearns the weights: all of them, then those that
 pruning leaves.
 Relearning suppresses a backdoor rather than removes it, and unlearning still shows what is suppressed; so a relearned
-model is judged by the perturbations alone where those expressed the backdoor.
+model is judged by the perturbations alone where those expressed the backdoor. How much of it is affordable, selecting
+images say of weights that they did not teach; then they teach as well, since a few hundred images are few, and what
+they taught is asked for evidence and given back.
 
 Knows masks, classifiers and the selecting split; has no way to be given a triggered sample.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -47,19 +49,29 @@ Round = Literal["recovered", "followers", "gently"]
 ROUNDS: tuple[Round, ...] = ("recovered", "followers", "gently")
 LAST = ROUNDS[-1]
 
-# From pruned filters to models with the rest relearned, and how much of it each takes; less with every one.
-Relearn = Callable[[tuple[Filter, ...], Round], Iterator[tuple[nn.Module, float]]]
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """The straight way from what pruning leaves to relearned weights; both say what lies at a share of it."""
+
+    tried: Callable[[float], nn.Module]  # taught by the fitting images alone
+    given: Callable[[float], nn.Module] | None = (
+        None  # by the selecting ones as well; None: nothing else is given
+    )
+
+
+# From pruned filters to the rest relearned; None: this round has nothing to add.
+Relearn = Callable[[tuple[Filter, ...], Round], Way | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Rungs:
     """What choosing asks of the pipeline, which knows the other witnesses."""
 
-    evidence_left: Callable[[nn.Module], Remaining]
+    evidence_left: Callable[[Considered], Remaining]
     relearn: Relearn | None  # None: this rung is not tried
     suppressing_suffices: bool = False  # a relearned model is judged by perturbations alone
-    # Halfway from one relearned model to another; None: nothing lies between.
-    between: Callable[[nn.Module, nn.Module], nn.Module] | None = None
+    shares: tuple[float, ...] = (1.0,)  # of the way, tried until one is affordable
     quiet: float = 1.0  # success of what follows it beyond which another round is tried besides
 
 
@@ -77,7 +89,7 @@ def choose(
     affordable = [i for i, c in enumerate(walked) if c.candidate.within_budget]
 
     def ask(index: int) -> Remaining:
-        left = rungs.evidence_left(walked[index].module(suspect))
+        left = rungs.evidence_left(walked[index])
         suppressed = left.suppressed and rungs.suppressing_suffices and walked[index].relearned is not None
         walked[index] = _asked(walked[index], left, silent=left.gone or suppressed)
         return left
@@ -93,6 +105,8 @@ def choose(
     chosen = _climb(gate, walked, _bases(walked, affordable), rungs, ask)
     if chosen is not None:
         reason = "Pruning inside the budget left evidence; relearning leaves none."
+        if walked[chosen].taught_again:
+            reason += " What it costs was measured before the images that measured it taught as well."
         return OperatingPoint(tuple(walked), chosen, None, reason)
     reason = "No repair inside the accuracy budget removes the evidence."
     for index in _beyond(walked, options):
@@ -127,43 +141,67 @@ def _climb(
     nothing, *pruned = bases
     rounds = [(nothing, manner) for manner in ROUNDS] + [(filters, LAST) for filters in pruned]
     passed: list[int] = []
-    short: list[int] = []  # of a round, the most that was affordable; it left evidence
+    short: list[tuple[int, Way]] = []  # of a round, the most that was affordable; it left evidence
     for filters, manner in rounds:
         if passed and manner == LAST:
             break
-        for module, share in rungs.relearn(filters, manner):
-            if passed and share != 1:
-                break
-            walked.append(gate.consider(filters, module, share))
-            if walked[-1].candidate.within_budget:
-                index = len(walked) - 1
-                ask(index)
-                (passed if walked[index].candidate.passes else short).append(index)
-                break  # less of it costs less, and leaves more
-        if passed and followed(passed[-1]) <= rungs.quiet:
+        shares = [share for share in rungs.shares if share == 1 or not passed]
+        way = rungs.relearn(filters, manner)
+        if way is None or not _affords(way, shares, filters, gate, walked):
+            continue
+        index = len(walked) - 1
+        ask(index)
+        if not walked[index].candidate.passes:
+            short.append((index, way))  # less of it costs less, and leaves more
+            continue
+        passed.append(index)
+        if followed(index) <= rungs.quiet:
             break
-    return min(passed, key=merit, default=None) if passed else _nearer(gate, walked, short, rungs, ask)
+    return min(passed, key=merit, default=None) if passed else _nearer(gate, walked, short, ask)
+
+
+def _affords(
+    way: Way, shares: list[float], filters: tuple[Filter, ...], gate: Gate, walked: list[Considered]
+) -> bool:
+    """Go less and less of the way until it is affordable, which then comes last; whether any of it is."""
+    for share in shares:
+        walked.append(_at(share, way, filters, gate))
+        if walked[-1].candidate.within_budget:
+            return True
+    return False
+
+
+def _at(share: float, way: Way, filters: tuple[Filter, ...], gate: Gate) -> Considered:
+    """What lies at a share of the way: with its cost and, where that is affordable, as it is given back.
+
+    More images can only make a repair dearer on themselves where teaching went wrong; then the first is given.
+    """
+    tried = gate.consider(filters, way.tried(share), share)
+    if way.given is None or not tried.candidate.within_budget:
+        return tried
+    given = way.given(share)
+    if not gate.consider(filters, given, share).candidate.within_budget:
+        return tried
+    return replace(
+        tried, candidate=tried.candidate.model_copy(update={"taught_again": True}), relearned=given
+    )
 
 
 def _nearer(
     gate: Gate,
     walked: list[Considered],
-    short: list[int],
-    rungs: Rungs,
+    short: list[tuple[int, Way]],
     ask: Callable[[int], Remaining],
 ) -> int | None:
     """Before all is refused: halfway from what was affordable and left evidence to what cost a little too much.
 
     Of an adaptive blend 90 % of the way cost 2.1 points, where two are allowed, and 80 % left too much.
     """
-    for index in short:  # what cost a little more was considered before it
-        less, more = walked[index], walked[index - 1]
-        if rungs.between is None or less.relearned is None or more.relearned is None:
+    for index, way in short:  # what cost a little more was considered before it
+        less, more = walked[index].candidate.share, walked[index - 1].candidate.share
+        if less is None or less == 1 or more is None:
             continue
-        if less.candidate.share == 1 or less.filters != more.filters:
-            continue
-        share = round(((less.candidate.share or 0) + (more.candidate.share or 0)) / 2, 3)
-        walked.append(gate.consider(less.filters, rungs.between(more.relearned, less.relearned), share))
+        walked.append(_at(round((less + more) / 2, 3), way, walked[index].filters, gate))
         if walked[-1].candidate.within_budget:
             ask(len(walked) - 1)
             if walked[-1].candidate.passes:

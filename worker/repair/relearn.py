@@ -18,7 +18,6 @@ end. Knows tensors; has no way to be given a triggered sample.
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
@@ -116,15 +115,6 @@ def partway(
     module, goal = prune(suspect, dead).eval(), dict(relearned.named_parameters())
     for name, parameter in module.named_parameters():
         parameter.copy_(parameter.lerp(goal[name], share))
-    return _rounded(module, dtypes)
-
-
-@torch.no_grad()
-def halfway(one: nn.Module, other: nn.Module, dtypes: Mapping[str, torch.dtype]) -> nn.Module:
-    """Between two models on the same straight way."""
-    module, goal = deepcopy(one), dict(other.named_parameters())
-    for name, parameter in module.named_parameters():
-        parameter.copy_(parameter.lerp(goal[name], 0.5))
     return _rounded(module, dtypes)
 
 

@@ -5,6 +5,7 @@ Knows tensors; knows nothing of files, jobs or HTTP.
 
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 
@@ -48,6 +49,15 @@ class CleanSplit:
     fit: SampleSet
     select: SampleSet
     report: SampleSet
+
+    @property
+    def teaching(self) -> SampleSet:
+        """What fits and what selects, once nothing is to be selected any more."""
+        images, labels = (
+            torch.cat(pair)
+            for pair in ((self.fit.images, self.select.images), (self.fit.labels, self.select.labels))
+        )
+        return replace(self.fit, images=images, labels=labels)
 
     def mirroring(self, *, mirrors: bool) -> "CleanSplit":
         """The same parts, of which a mirrored image shows the same class or not."""

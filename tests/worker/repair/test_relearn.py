@@ -12,7 +12,7 @@ from worker.detectors.perturbation import Blend, Form, Perturbation
 from worker.device import Placement
 from worker.repair.features import Features, Hints, head, hinting
 from worker.repair.mixture import mixture
-from worker.repair.relearn import halfway, partway, relearn
+from worker.repair.relearn import partway, relearn
 from worker.rnp.masks import Filter
 from worker.samples.interface import SampleSet
 
@@ -102,17 +102,6 @@ def test_numbers_fit_the_file_also_partway(suspect: Classifier) -> None:
     middle = suspect.module.get_parameter("5.bias").lerp(whole.get_parameter("5.bias"), 0.5)
     assert torch.equal(half.get_parameter("5.bias"), middle)
     assert not half.get_parameter("0.weight")[5].any()
-
-
-def test_halfway_lies_on_the_same_way(suspect: Classifier) -> None:
-    whole = repaired(suspect)
-    less, more = (partway(suspect, DEAD, whole, share, {}) for share in (0.5, 0.75))
-    before = [parameter.clone() for parameter in less.parameters()]
-    middle = dict(halfway(more, less, HALF).named_parameters())
-    for name, meant in partway(suspect, DEAD, whole, 0.625, HALF).named_parameters():
-        torch.testing.assert_close(middle[name], meant, atol=1e-3, rtol=1e-3)
-    assert torch.equal(middle["0.weight"], middle["0.weight"].half().float())
-    assert all(torch.equal(*pair) for pair in zip(before, less.parameters(), strict=True))
 
 
 def test_hints_keep_what_runs_inside(suspect: Classifier) -> None:

@@ -3,7 +3,7 @@
 import base64
 import tracemalloc
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -16,7 +16,8 @@ from worker.classifier import Classifier
 from worker.device import Placement
 from worker.repair.edits import edits_of, replay
 from worker.repair.evidence import Remaining
-from worker.repair.operating_point import ROUNDS, Round, Rungs, choose
+from worker.repair.gate import Considered
+from worker.repair.operating_point import ROUNDS, Round, Rungs, Way, choose
 from worker.rnp.masks import Filter, FilterMasks
 from worker.samples.interface import SampleSet
 
@@ -45,6 +46,24 @@ MASKS = FilterMasks({"weight": torch.tensor([0.9, 0.1, 0.2, 0.3])})
 GENEROUS = PruneOptions(accuracy_budget=0.5, class_budget=1.0, threshold_step=0.1)
 
 
+def rows(weight: float, *changed: int, to: float = -1) -> Rows:
+    """All weights alike but for some rows; a class whose weight is below 0 is lost."""
+    module = Rows()
+    module.weight.data.fill_(weight)
+    module.weight.data[list(changed)] = to
+    return module
+
+
+def losing(wrong: dict[float, int]) -> Callable[[tuple[Filter, ...], Round], Way]:
+    """Relearning that costs so many classes at each share of the way."""
+    return lambda _, __: Way(lambda share: rows(1, *range(wrong[share])))
+
+
+def gone_once_a_class_is_lost(repair: Considered) -> Remaining:
+    relearned = repair.relearned
+    return Remaining(0.5, gone=relearned is not None and bool((relearned.weight == -1).any()))
+
+
 def rungs(
     gone_from: int, *, relearning_helps: bool = False, suppressing_suffices: bool = False
 ) -> tuple[Rungs, list[int]]:
@@ -54,18 +73,18 @@ def rungs(
     """
     asked: list[int] = []
 
-    def evidence_left(module: nn.Module) -> Remaining:
+    suspect, _ = four_classes()
+
+    def evidence_left(repair: Considered) -> Remaining:
+        module = repair.module(suspect)
         pruned = int((module.weight == 0).sum())
         asked.append(pruned)
         relearned = bool((module.weight == 2).any())
         gone = pruned >= gone_from or (relearned and relearning_helps)
         return Remaining(0.5, label_shift=0.9, suppressed=True, gone=gone)
 
-    def relearn(dead: tuple[Filter, ...], _: Round) -> Iterator[tuple[nn.Module, float]]:
-        module = Rows()
-        module.weight.data.fill_(2)
-        module.weight.data[[f.index for f in dead]] = 0
-        yield module, 1.0
+    def relearn(dead: tuple[Filter, ...], _: Round) -> Way:
+        return Way(lambda _: rows(2, *(f.index for f in dead), to=0))
 
     return Rungs(evidence_left, relearn, suppressing_suffices), asked
 
@@ -106,11 +125,11 @@ def test_what_outlives_one_round_of_relearning_meets_the_next_and_pruning_first_
     suspect, select = four_classes()
     runs: list[tuple[int, Round]] = []
 
-    def relearn(dead: tuple[Filter, ...], manner: Round) -> Iterator[tuple[nn.Module, float]]:
+    def relearn(dead: tuple[Filter, ...], manner: Round) -> Way:
         runs.append((len(dead), manner))
-        yield Rows(), 1.0
+        return Way(lambda _: Rows())
 
-    def left(_: nn.Module) -> Remaining:
+    def left(_: Considered) -> Remaining:
         done = runs[-1][1] if runs else None
         return Remaining(0.0, gone=True) if done == needed else Remaining(0.0, 0.3)
 
@@ -132,12 +151,15 @@ def test_the_quietest_repair_is_taken(followed: tuple[float, float], tried: int,
     suspect, select = four_classes()
     made: list[nn.Module] = []
 
-    def relearn(_: tuple[Filter, ...], __: Round) -> Iterator[tuple[nn.Module, float]]:
+    def make(_: float) -> nn.Module:
         made.append(Rows())
-        yield made[-1], 1.0
+        return made[-1]
 
-    def left(module: nn.Module) -> Remaining:
-        at = next((i for i, one in enumerate(made) if one is module), None)
+    def relearn(_: tuple[Filter, ...], __: Round) -> Way:
+        return Way(make)
+
+    def left(repair: Considered) -> Remaining:
+        at = next((i for i, one in enumerate(made) if one is repair.relearned), None)
         return Remaining(0.9) if at is None else Remaining(0.0, followed[at], gone=True)
 
     point = choose(suspect, MASKS, select, GENEROUS, Rungs(left, relearn, quiet=0.1))
@@ -151,35 +173,30 @@ def test_part_of_the_way_is_not_taken_for_being_quieter_than_the_whole() -> None
     suspect, select = four_classes()
     made: list[nn.Module] = []
 
-    def relearn(_: tuple[Filter, ...], manner: Round) -> Iterator[tuple[nn.Module, float]]:
-        for share in (1.0, 0.5):
-            made.append(Rows())
-            if manner == "followers" and share == 1:
-                made[-1].weight.data[0] = -1
-            yield made[-1], share
+    def relearn(_: tuple[Filter, ...], manner: Round) -> Way:
+        def make(share: float) -> nn.Module:
+            dear = manner == "followers" and share == 1
+            made.append(rows(1, 0) if dear else Rows())
+            return made[-1]
 
-    def left(module: nn.Module) -> Remaining:
-        if not any(one is module for one in made):
+        return Way(make)
+
+    def left(repair: Considered) -> Remaining:
+        if repair.relearned is None:
             return Remaining(0.9)
-        return Remaining(0.0, 0.2 if module is made[0] else 0.0, gone=True)
+        return Remaining(0.0, 0.2 if repair.relearned is made[0] else 0.0, gone=True)
 
     budget = PruneOptions(accuracy_budget=0.2, class_budget=1.0, threshold_step=0.1)
-    point = choose(suspect, MASKS, select, budget, Rungs(left, relearn, quiet=0.1))
+    point = choose(suspect, MASKS, select, budget, Rungs(left, relearn, shares=(1.0, 0.5), quiet=0.1))
     assert point.repair is not None
     assert point.repair.relearned is made[0]
-    assert len(made) == 3, "half of the second was not looked at"
+    assert len(made) == 2, "half of the second was not looked at"
 
 
 def test_less_is_taken_of_a_relearned_model_that_costs_too_much() -> None:
     suspect, select = four_classes()
-
-    def relearn(_: tuple[Filter, ...], __: Round) -> Iterator[tuple[nn.Module, float]]:
-        for share, wrong in ((1.0, 2), (0.5, 1), (0.25, 0)):
-            module = Rows()
-            module.weight.data[:wrong] = -1  # so many classes are lost
-            yield module, share
-
-    never = Rungs(lambda module: Remaining(0.5, gone=bool((module.weight == -1).any())), relearn)
+    relearn = losing({1.0: 2, 0.5: 1, 0.25: 0})
+    never = Rungs(gone_once_a_class_is_lost, relearn, shares=(1.0, 0.5, 0.25))
     budget = PruneOptions(accuracy_budget=0.3, class_budget=1.0, threshold_step=0.1)
     point = choose(suspect, MASKS, select, budget, never)
     assert point.repair is not None
@@ -190,30 +207,50 @@ def test_less_is_taken_of_a_relearned_model_that_costs_too_much() -> None:
 
 def test_before_all_is_refused_one_is_tried_between_what_costs_too_much_and_what_leaves_evidence() -> None:
     suspect, select = four_classes()
-    tried: list[float] = []
+    relearn = losing({1.0: 2, 0.9: 2, 0.85: 1, 0.8: 0})
+    asking = Rungs(gone_once_a_class_is_lost, relearn, shares=(1.0, 0.9, 0.8))
+    budget = PruneOptions(accuracy_budget=0.3, class_budget=1.0, threshold_step=0.1)
+    point = choose(suspect, MASKS, select, budget, asking)
+    assert point.repair is not None
+    assert point.repair.candidate.share == 0.85
+    assert point.repair.candidate.change.value == -0.25
+    assert [c.candidate.share for c in point.considered].count(0.85) == 1, "and none once it passed"
 
-    def relearn(_: tuple[Filter, ...], __: Round) -> Iterator[tuple[nn.Module, float]]:
-        for share, wrong in ((1.0, 2), (0.9, 2), (0.8, 0)):
-            module = Rows()
-            module.weight.data[:wrong] = -1  # so many classes are lost
-            yield module, share
 
-    def between(one: nn.Module, other: nn.Module) -> nn.Module:
-        tried.append((one.weight == -1).sum().item() + (other.weight == -1).sum().item())
-        module = Rows()
-        module.weight.data[0] = -1
-        return module
+def test_the_selecting_images_teach_once_they_have_selected_and_that_model_is_asked_and_given_back() -> None:
+    suspect, select = four_classes()
+    wrong, asked = {1.0: 2, 0.5: 1}, list[Considered]()
 
-    def left(module: nn.Module) -> Remaining:
-        return Remaining(0.5, gone=bool((module.weight == -1).any()))
+    def relearn(_: tuple[Filter, ...], __: Round) -> Way:
+        return Way(lambda share: rows(1, *range(wrong[share])), lambda share: rows(1 + share))
+
+    def left(repair: Considered) -> Remaining:
+        asked.append(repair)
+        return Remaining(0.5, gone=repair.relearned is not None)
 
     budget = PruneOptions(accuracy_budget=0.3, class_budget=1.0, threshold_step=0.1)
-    point = choose(suspect, MASKS, select, budget, Rungs(left, relearn, between=between))
+    point = choose(suspect, MASKS, select, budget, Rungs(left, relearn, shares=(1.0, 0.5)))
     assert point.repair is not None
-    assert point.repair.candidate.share == pytest.approx(0.85)
-    assert point.repair.candidate.change.value == -0.25
-    assert len(tried) == 1, "and none once it passed"
-    assert choose(suspect, MASKS, select, budget, Rungs(left, relearn)).repair is None
+    assert point.repair.taught_again
+    assert point.repair.module(suspect).weight.tolist() == [1.5] * 4, "the same share of the other way"
+    assert point.repair.candidate.change.value == -0.25, "what it costs, those say who taught it nothing"
+    assert asked[-1].relearned is point.repair.relearned
+    whole = next(c for c in point.considered if c.candidate.share == 1)
+    assert not whole.taught_again, "it costs too much to be given"
+
+
+def test_a_model_that_went_wrong_when_it_was_taught_again_is_not_given_back() -> None:
+    suspect, select = four_classes()
+
+    def relearn(_: tuple[Filter, ...], __: Round) -> Way:
+        return Way(lambda _: rows(2), lambda _: rows(1, 0, 1, 2))
+
+    left = Rungs(lambda repair: Remaining(0.5, gone=repair.relearned is not None), relearn)
+    budget = PruneOptions(accuracy_budget=0.3, class_budget=1.0, threshold_step=0.1)
+    point = choose(suspect, MASKS, select, budget, left)
+    assert point.repair is not None
+    assert not point.repair.taught_again
+    assert point.repair.module(suspect).weight.tolist() == [2] * 4
 
 
 def test_evidence_that_stands_leaves_nothing_chosen_and_offers_one_inside_the_budget() -> None:
@@ -226,13 +263,7 @@ def test_evidence_that_stands_leaves_nothing_chosen_and_offers_one_inside_the_bu
 
 def test_where_nothing_affordable_removes_the_evidence_a_costlier_repair_that_does_is_offered() -> None:
     suspect, select = four_classes()
-
-    def relearn(_: tuple[Filter, ...], __: Round) -> Iterator[tuple[nn.Module, float]]:
-        module = Rows()
-        module.weight.data[0] = -1  # a class is lost, 25 points
-        yield module, 1.0
-
-    asked = Rungs(lambda module: Remaining(0.5, gone=bool((module.weight == -1).any())), relearn)
+    asked = Rungs(gone_once_a_class_is_lost, losing({1.0: 1}))  # 25 points
     budget = PruneOptions(accuracy_budget=0.2, class_budget=1.0, threshold_step=0.1)
     point = choose(suspect, MASKS, select, budget, asked)
     assert point.chosen is None
