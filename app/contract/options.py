@@ -17,7 +17,7 @@ class SplitOptions(Frozen):
 
     fit: float = Field(0.5, gt=0, lt=1, description="share that unlearning and recovering see")
     select: float = Field(
-        0.3, gt=0, lt=1, description="share that chooses the operating point; the rest reports"
+        0.3, gt=0, lt=1, description="share that chooses the operating point, and may teach then; the rest reports"
     )
 
 
@@ -144,10 +144,13 @@ class RelearnOptions(Frozen):
         0.75, ge=0, le=1, description="of the steps after the first round that show what follows"
     )
     gently: GentleOptions = GentleOptions()
+    slower: float = Field(
+        0.5, gt=0, le=1, description="of the rate, where the whole way is too dear; 1: this is not tried"
+    )
     shares: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
         (1.0, 0.9, 0.8, 0.7, 0.6, 0.5),
         max_length=20,
-        description="of the way to the relearned model, tried until one is affordable",
+        description="of the way that was learned more slowly, tried until one is affordable",
     )
     batch_size: int = Field(
         40, ge=1, le=4096, description="clean images, as many mixtures of them, as many perturbed"
@@ -181,13 +184,14 @@ class EvidenceOptions(Frozen):
         0.05,
         ge=0,
         le=1,
-        description="that the suspect's perturbations may keep after a repair, beyond what clean images do",
+        description="that the suspect's perturbations may keep after a repair, beyond what clean images do; rounded up "
+        "to a whole image where it allows at least one",
     )
     pursued: float = Field(
         0.25,
         ge=0,
         le=1,
-        description="success that perturbations may reach which follow a repaired model, beyond what clean images do",
+        description="that those which follow a repaired model may reach, beyond what clean images do; rounded alike",
     )
     quiet: float = Field(
         0.1, ge=0, le=1, description="success of those beyond which another repair is tried as well"

@@ -69,7 +69,7 @@ class ClassAccuracy(Frozen):
 
 
 class Metrics(Frozen):
-    """Measured on images that fitted nothing and chose nothing."""
+    """On images that taught nothing and whose accuracy chose nothing; perturbed, they may say if evidence is left."""
 
     clean_accuracy: BeforeAfter
     clean_change: PairedChange
@@ -156,7 +156,7 @@ class LayerMasks(Frozen):
 
 
 class Candidate(Frozen):
-    """One operating point on the selecting split, every image of it graded by its margin, in several views."""
+    """One operating point. What it costs the selecting split says, each image graded by its margin, in several views."""
 
     rung: Literal["prune", "relearn"] = Field(
         "prune", description="relearn: after pruning, the other weights were relearned"
@@ -164,10 +164,11 @@ class Candidate(Frozen):
     share: float | None = Field(
         None, description="of the way from pruned to relearned weights; None: not relearned"
     )
+    rate: float | None = Field(None, description="of the usual learning rate; None: not relearned")
     taught_again: bool = Field(
         default=False,
-        description="accuracy is that of weights which the fitting images taught; what is given back, and asked for "
-        "evidence, is the same share of the way to weights which the selecting ones taught as well",
+        description="accuracy and changes are those of weights that the fitting images taught; what is asked for evidence, "
+        "and given back, was relearned alike and as far, and the selecting ones taught it as well",
     )
     threshold: float | None = Field(description="filters with a mask at or below are pruned; None: none were")
     pruned: int
@@ -183,14 +184,14 @@ class Candidate(Frozen):
         "the reporting one where it was taught again; None: not measured",
     )
     pursued: float | None = Field(
-        None, description="success of perturbations that followed the repaired model; None: not measured"
+        None, description="of those that followed the repaired model, on the same images; None: not measured"
     )
     perturbation_size: float | None = Field(
         None, description="smallest that a fresh recovery finds, beside the suspect's other classes"
     )
     evidence: float | None = Field(None, description="label shift that remains; None: not measured")
     passes: bool = False
-    attack_success: float | None = Field(None, description="evaluation only, with triggered samples")
+    attack_success: float | None = Field(None, description="evaluation only; of what would be given back")
 
 
 class Firm(Frozen):

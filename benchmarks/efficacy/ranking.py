@@ -102,9 +102,10 @@ def answers(of: Case, module: nn.Module) -> dict[str, float | None]:
 def _evidence(of: Case, repaired: Classifier) -> dict[str, float | None]:
     deaf = of.options.evidence.model_copy(update={"success": 1.0, "pursued": 1.0})
     options = of.options.model_copy(update={"evidence": deaf})
+    reached = success_of(repaired, of.examined.accused(of.options.evidence), of.parts.select)
     left = evidence_left(repaired, of.examined, of.parts, options)
     return {
-        "success": success_of(repaired, of.examined.accused(of.options.evidence), of.parts.select).excess,
+        "success": max((one.excess for one in reached), default=0.0),
         "pursued": left.pursued,
         "size": left.relative_size,
         "shift": _shift(of, repaired) if left.label_shift is None else left.label_shift,

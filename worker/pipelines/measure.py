@@ -48,7 +48,7 @@ def evaluate(
     """Both models on the reporting split and, if given, they and all candidates on triggered samples."""
     examined = decision.examined
     accused = examined.accused(options)
-    held = parts.report if decision.chosen and decision.chosen.taught_again else parts.select
+    held = parts.report if decision.chosen and decision.chosen.candidate.taught_again else parts.select
 
     def success(found: Perturbation) -> Success:
         def tried(one: Perturbation) -> BeforeAfter:

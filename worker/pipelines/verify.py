@@ -32,12 +32,12 @@ def evidence_left(
     """
     verify = As(progress, Stage.VERIFY)
     reached = success_of(repaired, examined.accused(options.evidence), parts.select)
-    success = reached.success
-    if reached.beyond(options.evidence.success):
+    success = max((one.success for one in reached), default=0.0)
+    if any(one.beyond(options.evidence.success) for one in reached):
         return Remaining(success)
     followed = _pursued(repaired, examined, parts, options, verify)
-    pursued = None if followed is None else followed.excess
-    if followed is not None and followed.beyond(options.evidence.pursued):
+    pursued = max((one.excess for one in followed), default=None)
+    if any(one.beyond(options.evidence.pursued) for one in followed):
         return Remaining(success, pursued)
     again = best_of(closely(repaired, parts.fit, examined.aims, options, verify))
     size = min(smallest(again, examined.perturbations).values())
@@ -65,35 +65,35 @@ def evidence_left(
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """What the most successful of some perturbations reach, as shares of `n` images of other classes."""
+    """What one perturbation reaches of a repaired model, as shares of `n` images of other classes."""
 
-    success: float = 0.0
-    excess: float = 0.0  # beyond those that go to its class by themselves
-    n: int = 0
+    success: float
+    excess: float  # beyond those that go to its class by themselves
+    n: int
 
     def beyond(self, line: float) -> bool:
-        """Whether the excess is above a share of the images; a line between two images counts as the upper one.
+        """Whether the excess is above a share of the images.
 
-        Seven of 135 images once refused a repair, where 6.75 were allowed.
+        A line between two images counts as the upper one, where it allows any: seven of 135 images once refused a
+        repair, where 6.75 were allowed.
         """
-        return round(self.excess * self.n) > math.ceil(round(line * self.n, 6))
+        allowed = round(line * self.n, 6)
+        return round(self.excess * self.n) > (math.ceil(allowed) if allowed >= 1 else 0)
 
 
-def success_of(classifier: Classifier, found: Sequence[Perturbation], clean: SampleSet) -> Reached:
-    """That of the most successful perturbation."""
+def success_of(
+    classifier: Classifier, found: Sequence[Perturbation], clean: SampleSet
+) -> tuple[Reached, ...]:
+    """That of each perturbation."""
     predicted = classifier.predictions(clean.images)
-    most = Reached()
-    for perturbation in found:
-        others = clean.labels != perturbation.target_class
-        reached = perturbation.success(classifier, clean)
-        excess = (
-            reached.value - proportion(perturbation.reached(predicted[others], clean.labels[others])).value
-        )
-        most = Reached(
-            max(most.success, reached.value),
-            *max((most.excess, most.n), (excess, reached.n)),
-        )
-    return most
+
+    def reached(one: Perturbation) -> Reached:
+        others = clean.labels != one.target_class
+        by_itself = proportion(one.reached(predicted[others], clean.labels[others])).value
+        success = one.success(classifier, clean)
+        return Reached(success.value, success.value - by_itself, success.n)
+
+    return tuple(map(reached, found))
 
 
 def _pursued(
@@ -102,10 +102,10 @@ def _pursued(
     parts: CleanSplit,
     options: SanitizeOptions,
     progress: Progress,
-) -> Reached | None:
-    """What perturbations reach that follow the repaired model; None: none can follow."""
+) -> tuple[Reached, ...]:
+    """What perturbations reach that follow the repaired model; nothing where none can follow."""
     suspects = examined.followers(options.evidence, repaired.placement)
     if not suspects:
-        return None
+        return ()
     found = pursue(repaired, parts.fit, suspects, options.perturbation, options.seed, progress)
     return success_of(repaired, found, parts.select)

@@ -24,6 +24,17 @@ HOPELESS = 5  # budgets; a candidate that costs more ends the walk, since larger
 
 
 @dataclass(frozen=True, slots=True)
+class Length:
+    """How far a repair goes on the way to relearned weights."""
+
+    rate: float = 1.0  # of the usual learning rate; at half of it a way ends sooner, and costs less
+    share: float = 1.0  # of the straight line to where it ends
+
+
+WHOLE = Length()
+
+
+@dataclass(frozen=True, slots=True)
 class Considered:
     """One candidate and the repaired module that it stands for."""
 
@@ -32,11 +43,6 @@ class Considered:
     relearned: nn.Module | None = None  # None: pruning alone
     label_shares: tuple[float, ...] | None = None  # of the repaired module when it was unlearned
     silent: bool = False  # it was asked, and no evidence is left, whatever it costs
-
-    @property
-    def taught_again(self) -> bool:
-        """Whether the selecting images, which say what it costs, taught the module that is given back."""
-        return self.candidate.taught_again
 
     def module(self, suspect: Classifier) -> nn.Module:
         """The repaired module."""
@@ -56,7 +62,7 @@ class Gate:
         return torch.stack(seen).mean(0)
 
     def consider(
-        self, filters: tuple[Filter, ...], relearned: nn.Module | None = None, share: float | None = None
+        self, filters: tuple[Filter, ...], relearned: nn.Module | None = None, length: Length | None = None
     ) -> Considered:
         """Measure one repair."""
         module = relearned or prune(self.suspect, filters)
@@ -67,7 +73,8 @@ class Gate:
         )
         candidate = Candidate(
             rung="prune" if relearned is None else "relearn",
-            share=share,
+            share=length and length.share,
+            rate=length and length.rate,
             threshold=filters[-1].mask if filters else None,
             pruned=len(filters),
             accuracy=proportion(after),

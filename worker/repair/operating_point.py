@@ -23,7 +23,7 @@ from app.contract.options import PruneOptions
 from worker.classifier import Classifier
 from worker.progress import SILENT, Progress
 from worker.repair.evidence import Remaining
-from worker.repair.gate import HOPELESS, Considered, Gate, walk
+from worker.repair.gate import HOPELESS, WHOLE, Considered, Gate, Length, walk
 from worker.rnp.masks import Filter, FilterMasks
 from worker.samples.interface import SampleSet
 
@@ -52,12 +52,29 @@ LAST = ROUNDS[-1]
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """The straight way from what pruning leaves to relearned weights; both say what lies at a share of it."""
+    """The way from what pruning leaves to relearned weights; both say what lies on it, at a length."""
 
-    tried: Callable[[float], nn.Module]  # taught by the fitting images alone
-    given: Callable[[float], nn.Module] | None = (
-        None  # by the selecting ones as well; None: nothing else is given
-    )
+    tried: Callable[[Length], nn.Module]  # taught by the fitting images alone
+    # By the selecting ones as well; None: they do not teach.
+    given: Callable[[Length], nn.Module] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Short:
+    """What was affordable of a way and left evidence."""
+
+    filters: tuple[Filter, ...]
+    way: Way
+    length: Length
+    dearer: Length | None  # what was tried before it and cost too much
+
+    @property
+    def middle(self) -> Length | None:
+        """Halfway to that."""
+        if self.dearer is None:
+            return None
+        rate, share = self.length.rate + self.dearer.rate, self.length.share + self.dearer.share
+        return Length(round(rate / 2, 3), round(share / 2, 3))
 
 
 # From pruned filters to the rest relearned; None: this round has nothing to add.
@@ -71,7 +88,7 @@ class Rungs:
     evidence_left: Callable[[Considered], Remaining]
     relearn: Relearn | None  # None: this rung is not tried
     suppressing_suffices: bool = False  # a relearned model is judged by perturbations alone
-    shares: tuple[float, ...] = (1.0,)  # of the way, tried until one is affordable
+    lengths: tuple[Length, ...] = (WHOLE,)  # of the way, tried until one is affordable
     quiet: float = 1.0  # success of what follows it beyond which another round is tried besides
 
 
@@ -105,7 +122,7 @@ def choose(
     chosen = _climb(gate, walked, _bases(walked, affordable), rungs, ask)
     if chosen is not None:
         reason = "Pruning inside the budget left evidence; relearning leaves none."
-        if walked[chosen].taught_again:
+        if walked[chosen].candidate.taught_again:
             reason += " What it costs was measured before the images that measured it taught as well."
         return OperatingPoint(tuple(walked), chosen, None, reason)
     reason = "No repair inside the accuracy budget removes the evidence."
@@ -136,51 +153,52 @@ def _climb(
         return walked[index].candidate.pursued or 0.0
 
     def merit(index: int) -> tuple[bool, float]:
-        return walked[index].candidate.share != 1, followed(index)
+        candidate = walked[index].candidate
+        return (candidate.rate, candidate.share) != (WHOLE.rate, WHOLE.share), followed(index)
 
     nothing, *pruned = bases
     rounds = [(nothing, manner) for manner in ROUNDS] + [(filters, LAST) for filters in pruned]
     passed: list[int] = []
-    short: list[tuple[int, Way]] = []  # of a round, the most that was affordable; it left evidence
+    short: list[Short] = []
     for filters, manner in rounds:
         if passed and manner == LAST:
             break
-        shares = [share for share in rungs.shares if share == 1 or not passed]
         way = rungs.relearn(filters, manner)
-        if way is None or not _affords(way, shares, filters, gate, walked):
+        lengths = [length for length in rungs.lengths if length == WHOLE or not passed]
+        place = _affordable(way, lengths, filters, gate, walked) if way else None
+        if way is None or place is None:
             continue
-        index = len(walked) - 1
-        ask(index)
-        if not walked[index].candidate.passes:
-            short.append((index, way))  # less of it costs less, and leaves more
+        ask(-1)
+        if not walked[-1].candidate.passes:  # less of it costs less, and leaves more
+            short.append(Short(filters, way, lengths[place], lengths[place - 1] if place else None))
             continue
-        passed.append(index)
-        if followed(index) <= rungs.quiet:
+        passed.append(len(walked) - 1)
+        if followed(-1) <= rungs.quiet:
             break
-    return min(passed, key=merit, default=None) if passed else _nearer(gate, walked, short, ask)
+    return min(passed, key=merit) if passed else _nearer(gate, walked, short, ask)
 
 
-def _affords(
-    way: Way, shares: list[float], filters: tuple[Filter, ...], gate: Gate, walked: list[Considered]
-) -> bool:
-    """Go less and less of the way until it is affordable, which then comes last; whether any of it is."""
-    for share in shares:
-        walked.append(_at(share, way, filters, gate))
+def _affordable(
+    way: Way, lengths: list[Length], filters: tuple[Filter, ...], gate: Gate, walked: list[Considered]
+) -> int | None:
+    """Go less and less far until it is affordable, which then comes last; how many lengths were too dear."""
+    for place, length in enumerate(lengths):
+        walked.append(_at(length, way, filters, gate))
         if walked[-1].candidate.within_budget:
-            return True
-    return False
+            return place
+    return None
 
 
-def _at(share: float, way: Way, filters: tuple[Filter, ...], gate: Gate) -> Considered:
-    """What lies at a share of the way: with its cost and, where that is affordable, as it is given back.
+def _at(length: Length, way: Way, filters: tuple[Filter, ...], gate: Gate) -> Considered:
+    """What lies there: with its cost and, where that is affordable, as it is given back.
 
     More images can only make a repair dearer on themselves where teaching went wrong; then the first is given.
     """
-    tried = gate.consider(filters, way.tried(share), share)
+    tried = gate.consider(filters, way.tried(length), length)
     if way.given is None or not tried.candidate.within_budget:
         return tried
-    given = way.given(share)
-    if not gate.consider(filters, given, share).candidate.within_budget:
+    given = way.given(length)
+    if not gate.consider(filters, given, length).candidate.within_budget:
         return tried
     return replace(
         tried, candidate=tried.candidate.model_copy(update={"taught_again": True}), relearned=given
@@ -188,22 +206,19 @@ def _at(share: float, way: Way, filters: tuple[Filter, ...], gate: Gate) -> Cons
 
 
 def _nearer(
-    gate: Gate,
-    walked: list[Considered],
-    short: list[tuple[int, Way]],
-    ask: Callable[[int], Remaining],
+    gate: Gate, walked: list[Considered], short: list[Short], ask: Callable[[int], Remaining]
 ) -> int | None:
-    """Before all is refused: halfway from what was affordable and left evidence to what cost a little too much.
+    """Before all is refused: what was affordable, as the fitting images taught it, and halfway to what was too dear.
 
     Of an adaptive blend 90 % of the way cost 2.1 points, where two are allowed, and 80 % left too much.
     """
-    for index, way in short:  # what cost a little more was considered before it
-        less, more = walked[index].candidate.share, walked[index - 1].candidate.share
-        if less is None or less == 1 or more is None:
-            continue
-        walked.append(_at(round((less + more) / 2, 3), way, walked[index].filters, gate))
-        if walked[-1].candidate.within_budget:
-            ask(len(walked) - 1)
+    for one in short:
+        ways = [(replace(one.way, given=None), one.length)] if one.way.given else []
+        ways += [(one.way, one.middle)] if one.middle else []
+        for way, length in ways:
+            walked.append(_at(length, way, one.filters, gate))
+            if walked[-1].candidate.within_budget:
+                ask(-1)
             if walked[-1].candidate.passes:
                 return len(walked) - 1
     return None

@@ -91,6 +91,7 @@ def relearn(
                 progress.step(Stage.RELEARN, step, steps, loss=loss.item())
                 if step == steps:
                     break
+    optimiser.zero_grad()  # as large as the model, which may be kept for long
     return _rounded(student.module, dtypes)
 
 

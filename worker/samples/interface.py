@@ -53,11 +53,8 @@ class CleanSplit:
     @property
     def teaching(self) -> SampleSet:
         """What fits and what selects, once nothing is to be selected any more."""
-        images, labels = (
-            torch.cat(pair)
-            for pair in ((self.fit.images, self.select.images), (self.fit.labels, self.select.labels))
-        )
-        return replace(self.fit, images=images, labels=labels)
+        images = torch.cat([self.fit.images, self.select.images])
+        return replace(self.fit, images=images, labels=torch.cat([self.fit.labels, self.select.labels]))
 
     def mirroring(self, *, mirrors: bool) -> "CleanSplit":
         """The same parts, of which a mirrored image shows the same class or not."""

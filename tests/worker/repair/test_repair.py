@@ -10,13 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from app.contract.changes import Edits, Rewrite
-from app.contract.options import PruneOptions
+from app.contract.options import PruneOptions, RelearnOptions
 from app.errors import ChangesError
 from worker.classifier import Classifier
 from worker.device import Placement
+from worker.pipelines.ladder import lengths
 from worker.repair.edits import edits_of, replay
 from worker.repair.evidence import Remaining
-from worker.repair.gate import Considered
+from worker.repair.gate import WHOLE, Considered, Length
 from worker.repair.operating_point import ROUNDS, Round, Rungs, Way, choose
 from worker.rnp.masks import Filter, FilterMasks
 from worker.samples.interface import SampleSet
@@ -56,7 +57,11 @@ def rows(weight: float, *changed: int, to: float = -1) -> Rows:
 
 def losing(wrong: dict[float, int]) -> Callable[[tuple[Filter, ...], Round], Way]:
     """Relearning that costs so many classes at each share of the way."""
-    return lambda _, __: Way(lambda share: rows(1, *range(wrong[share])))
+    return lambda _, __: Way(lambda length: rows(1, *range(wrong[length.share])))
+
+
+def shares(*those: float) -> tuple[Length, ...]:
+    return tuple(Length(share=share) for share in those)
 
 
 def gone_once_a_class_is_lost(repair: Considered) -> Remaining:
@@ -151,7 +156,7 @@ def test_the_quietest_repair_is_taken(followed: tuple[float, float], tried: int,
     suspect, select = four_classes()
     made: list[nn.Module] = []
 
-    def make(_: float) -> nn.Module:
+    def make(_: Length) -> nn.Module:
         made.append(Rows())
         return made[-1]
 
@@ -174,8 +179,8 @@ def test_part_of_the_way_is_not_taken_for_being_quieter_than_the_whole() -> None
     made: list[nn.Module] = []
 
     def relearn(_: tuple[Filter, ...], manner: Round) -> Way:
-        def make(share: float) -> nn.Module:
-            dear = manner == "followers" and share == 1
+        def make(length: Length) -> nn.Module:
+            dear = manner == "followers" and length == WHOLE
             made.append(rows(1, 0) if dear else Rows())
             return made[-1]
 
@@ -187,7 +192,7 @@ def test_part_of_the_way_is_not_taken_for_being_quieter_than_the_whole() -> None
         return Remaining(0.0, 0.2 if repair.relearned is made[0] else 0.0, gone=True)
 
     budget = PruneOptions(accuracy_budget=0.2, class_budget=1.0, threshold_step=0.1)
-    point = choose(suspect, MASKS, select, budget, Rungs(left, relearn, shares=(1.0, 0.5), quiet=0.1))
+    point = choose(suspect, MASKS, select, budget, Rungs(left, relearn, lengths=shares(1.0, 0.5), quiet=0.1))
     assert point.repair is not None
     assert point.repair.relearned is made[0]
     assert len(made) == 2, "half of the second was not looked at"
@@ -196,7 +201,7 @@ def test_part_of_the_way_is_not_taken_for_being_quieter_than_the_whole() -> None
 def test_less_is_taken_of_a_relearned_model_that_costs_too_much() -> None:
     suspect, select = four_classes()
     relearn = losing({1.0: 2, 0.5: 1, 0.25: 0})
-    never = Rungs(gone_once_a_class_is_lost, relearn, shares=(1.0, 0.5, 0.25))
+    never = Rungs(gone_once_a_class_is_lost, relearn, lengths=shares(1.0, 0.5, 0.25))
     budget = PruneOptions(accuracy_budget=0.3, class_budget=1.0, threshold_step=0.1)
     point = choose(suspect, MASKS, select, budget, never)
     assert point.repair is not None
@@ -208,7 +213,7 @@ def test_less_is_taken_of_a_relearned_model_that_costs_too_much() -> None:
 def test_before_all_is_refused_one_is_tried_between_what_costs_too_much_and_what_leaves_evidence() -> None:
     suspect, select = four_classes()
     relearn = losing({1.0: 2, 0.9: 2, 0.85: 1, 0.8: 0})
-    asking = Rungs(gone_once_a_class_is_lost, relearn, shares=(1.0, 0.9, 0.8))
+    asking = Rungs(gone_once_a_class_is_lost, relearn, lengths=shares(1.0, 0.9, 0.8))
     budget = PruneOptions(accuracy_budget=0.3, class_budget=1.0, threshold_step=0.1)
     point = choose(suspect, MASKS, select, budget, asking)
     assert point.repair is not None
@@ -222,21 +227,21 @@ def test_the_selecting_images_teach_once_they_have_selected_and_that_model_is_as
     wrong, asked = {1.0: 2, 0.5: 1}, list[Considered]()
 
     def relearn(_: tuple[Filter, ...], __: Round) -> Way:
-        return Way(lambda share: rows(1, *range(wrong[share])), lambda share: rows(1 + share))
+        return Way(lambda to: rows(1, *range(wrong[to.share])), lambda to: rows(1 + to.share))
 
     def left(repair: Considered) -> Remaining:
         asked.append(repair)
         return Remaining(0.5, gone=repair.relearned is not None)
 
     budget = PruneOptions(accuracy_budget=0.3, class_budget=1.0, threshold_step=0.1)
-    point = choose(suspect, MASKS, select, budget, Rungs(left, relearn, shares=(1.0, 0.5)))
+    point = choose(suspect, MASKS, select, budget, Rungs(left, relearn, lengths=shares(1.0, 0.5)))
     assert point.repair is not None
-    assert point.repair.taught_again
+    assert point.repair.candidate.taught_again
     assert point.repair.module(suspect).weight.tolist() == [1.5] * 4, "the same share of the other way"
     assert point.repair.candidate.change.value == -0.25, "what it costs, those say who taught it nothing"
     assert asked[-1].relearned is point.repair.relearned
     whole = next(c for c in point.considered if c.candidate.share == 1)
-    assert not whole.taught_again, "it costs too much to be given"
+    assert not whole.candidate.taught_again, "it costs too much to be given"
 
 
 def test_a_model_that_went_wrong_when_it_was_taught_again_is_not_given_back() -> None:
@@ -249,8 +254,42 @@ def test_a_model_that_went_wrong_when_it_was_taught_again_is_not_given_back() ->
     budget = PruneOptions(accuracy_budget=0.3, class_budget=1.0, threshold_step=0.1)
     point = choose(suspect, MASKS, select, budget, left)
     assert point.repair is not None
-    assert not point.repair.taught_again
+    assert not point.repair.candidate.taught_again
     assert point.repair.module(suspect).weight.tolist() == [2] * 4
+
+
+def test_before_all_is_refused_what_the_fitting_images_taught_is_asked_as_well() -> None:
+    """What was taught again leaves evidence; what had been tried leaves none."""
+    suspect, select = four_classes()
+
+    def relearn(_: tuple[Filter, ...], __: Round) -> Way:
+        return Way(lambda _: rows(2), lambda _: rows(3))
+
+    def left(repair: Considered) -> Remaining:
+        relearned = repair.relearned
+        return Remaining(0.5, gone=relearned is not None and bool((relearned.weight == 2).any()))
+
+    point = choose(suspect, MASKS, select, GENEROUS, Rungs(left, relearn))
+    assert point.repair is not None
+    assert point.repair.module(suspect).weight.tolist() == [2] * 4
+    assert not point.repair.candidate.taught_again
+
+
+def test_more_slowly_comes_before_less_of_the_way() -> None:
+    told = RelearnOptions(shares=(1.0, 0.8))
+    assert lengths(told) == (WHOLE, Length(0.5, 1.0), Length(0.5, 0.8))
+    assert lengths(told.model_copy(update={"slower": 1.0})) == (WHOLE, Length(1.0, 0.8))
+    assert lengths(told.model_copy(update={"shares": (0.8,)})) == (Length(0.5, 0.8),)
+    suspect, select = four_classes()
+    slow = Rungs(
+        gone_once_a_class_is_lost,
+        lambda _, __: Way(lambda to: rows(1, *range(2 if to == WHOLE else 1))),
+        lengths=lengths(told),
+    )
+    budget = PruneOptions(accuracy_budget=0.3, class_budget=1.0, threshold_step=0.1)
+    repair = choose(suspect, MASKS, select, budget, slow).repair
+    assert repair is not None
+    assert (repair.candidate.rate, repair.candidate.share) == (0.5, 1.0)
 
 
 def test_evidence_that_stands_leaves_nothing_chosen_and_offers_one_inside_the_budget() -> None:
