@@ -8,7 +8,7 @@ from app.contract.report import Estimate, Report
 
 SCHEMA = "http://cyclonedx.org/schema/bom-1.6.schema.json"
 MEDIA_TYPE = "application/vnd.cyclonedx+json"
-REPORTING = "clean samples that fitted nothing and chose nothing"
+REPORTING = "clean samples that taught nothing and whose accuracy chose nothing"
 TRIGGERED = "triggered samples of other classes than the target"
 
 

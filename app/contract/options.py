@@ -17,7 +17,7 @@ class SplitOptions(Frozen):
 
     fit: float = Field(0.5, gt=0, lt=1, description="share that unlearning and recovering see")
     select: float = Field(
-        0.3, gt=0, lt=1, description="share that chooses the operating point, and may teach then; the rest reports"
+        0.3, gt=0, lt=1, description="share that chooses the operating point, then teaches; the rest reports"
     )
 
 
@@ -191,7 +191,7 @@ class EvidenceOptions(Frozen):
         0.25,
         ge=0,
         le=1,
-        description="that those which follow a repaired model may reach, beyond what clean images do; rounded alike",
+        description="success of those that follow a repaired model, beyond what clean images do; rounded alike",
     )
     quiet: float = Field(
         0.1, ge=0, le=1, description="success of those beyond which another repair is tried as well"

@@ -156,7 +156,7 @@ class LayerMasks(Frozen):
 
 
 class Candidate(Frozen):
-    """One operating point. What it costs the selecting split says, each image graded by its margin, in several views."""
+    """One operating point. The selecting split says what it costs, images graded by margin, in several views."""
 
     rung: Literal["prune", "relearn"] = Field(
         "prune", description="relearn: after pruning, the other weights were relearned"
@@ -167,8 +167,8 @@ class Candidate(Frozen):
     rate: float | None = Field(None, description="of the usual learning rate; None: not relearned")
     taught_again: bool = Field(
         default=False,
-        description="accuracy and changes are those of weights that the fitting images taught; what is asked for evidence, "
-        "and given back, was relearned alike and as far, and the selecting ones taught it as well",
+        description="accuracy and changes are those of weights that the fitting images taught; what is asked for "
+        "evidence, and given back, was relearned alike and as far, and the selecting ones taught it as well",
     )
     threshold: float | None = Field(description="filters with a mask at or below are pruned; None: none were")
     pruned: int

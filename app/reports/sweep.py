@@ -22,6 +22,8 @@ def tradeoff(report: Report) -> Figure | None:
         relearned = ", rest relearned" if point.rung == "relearn" else ""
         mark = f"{what}: {count(point.pruned)} pruned{relearned}, {percent(point.accuracy.value)}"
         shows += f" {mark[0].upper()}{mark[1:]}."
+        if point.taught_again:
+            shows += " That is its accuracy before the selecting images taught it as well."
     picture = charts.tradeoff(
         "tradeoff",
         "Accuracy against pruned filters",

@@ -134,7 +134,14 @@ def what_was_done(candidate: Candidate) -> str:
     pruning = f"pruning {plural(candidate.pruned, 'filter')}{masks}"
     if candidate.rung == "prune":
         return pruning.capitalize()
-    return f"{pruning.capitalize()} and relearning the rest" if candidate.pruned else "Relearning"
+    relearning = f"{pruning.capitalize()} and relearning the rest" if candidate.pruned else "Relearning"
+    again = " (with the selecting images too, once they had chosen)" if candidate.taught_again else ""
+    return relearning + again
+
+
+def taught_again(report: Report) -> bool:
+    """Whether the selecting images taught any candidate, once they had said what it costs."""
+    return any(candidate.taught_again for candidate in report.repair.candidates)
 
 
 def against(report: Report, candidate: Candidate) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from app.contract.report import (
     Firm,
     LabelShares,
     LayerMasks,
+    Metrics,
     ModelFacts,
     Perturbation,
     Repair,
@@ -24,6 +25,7 @@ from app.contract.report import (
     SampleFacts,
     TriggeredFacts,
 )
+from app.reports.numerals import change_interval, count, points
 from worker.detectors.perturbation import ELSEWHERE, relative_size
 from worker.device import Placement
 from worker.formats.interface import LoadedModel
@@ -61,6 +63,8 @@ SUPPRESSED = Problem(
     "the suspected class: the repair keeps the backdoor from answering, and something of it is still in the weights.",
     remedy="Do not fine-tune the repaired model on data that you do not trust, since little may bring it back.",
 )
+
+MEASURE_AGAIN = "Compare both models on other clean images. More of them here usually make a repair cheaper."
 
 
 def assemble(
@@ -100,7 +104,7 @@ def assemble(
         environment=environment(request.placement),
         timings=timings,
         skipped=_skipped(kind, decision, evaluation, request.options),
-        warnings=(*loaded.warnings, *_doubts(decision, request.options)),
+        warnings=(*loaded.warnings, *_doubts(decision, evaluation.metrics, request.options)),
         result_digest=loaded.model.stored.digest,
         reproduce=request.reproduce,
     )
@@ -236,13 +240,22 @@ def environment(placement: Placement) -> Environment:
     )
 
 
-def _doubts(decision: Decision, options: SanitizeOptions) -> tuple[Problem, ...]:
-    """What a repair does not show."""
+def _doubts(decision: Decision, metrics: Metrics, options: SanitizeOptions) -> tuple[Problem, ...]:
+    """What a repair does not show, and what it costs beyond the budget."""
     if decision.chosen is None:
         return ()
-    shift = decision.chosen.candidate.evidence
-    still_falls = shift is not None and shift > options.evidence.label_shift
-    return (NOT_PROVEN, SUPPRESSED) if still_falls else (NOT_PROVEN,)
+    repair, change, doubts = decision.chosen.candidate, metrics.clean_change, [NOT_PROVEN]
+    if repair.evidence is not None and repair.evidence > options.evidence.label_shift:
+        doubts.append(SUPPRESSED)
+    budget = -options.prune.accuracy_budget
+    if repair.taught_again and change.value < budget:
+        detail = (
+            f"On the reporting images clean accuracy changes by {points(change.value)} (95 % interval "
+            f"{change_interval(change)}, n = {count(change.n)}); the budget is {points(budget)}. It was kept when "
+            "the selecting images measured it; they have taught the repair since, and no others decide on its cost."
+        )
+        doubts.append(Problem(code="repair.dearer", detail=detail, remedy=MEASURE_AGAIN))
+    return tuple(doubts)
 
 
 def _skipped(

@@ -66,7 +66,7 @@ def by_repair(inputs: InQuestion) -> Scores:
         return taken_back(suspect, repaired, images)
 
     with clock.stage(Stage.SCORE):
-        # The repair was chosen by those that select, so only the rest calibrates.
+        # Those that select chose the repair, and may have taught it then, so only the rest calibrates.
         _, clean = _in_portions(score, loaded.parts.report.images, PORTION, progress)
         said, scores = _in_portions(score, inputs.images, PORTION, progress)
     return Scores(said, scores, clean, "repair", forwards=2, fallen=decision.examined.fallen)

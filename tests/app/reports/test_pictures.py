@@ -245,3 +245,24 @@ def test_a_relearned_candidate_stands_beside_the_curve_and_has_no_threshold(make
     page = html.render(report)
     assert "Relearning came nearest" in page
     assert "prune, relearn" in page
+
+
+def test_a_page_says_what_the_selecting_and_the_reporting_images_did_for_a_repair_that_was_taught_again(
+    make: Make,
+) -> None:
+    once = make(outcome=Outcome.NOT_REPAIRED)
+    *others, relearned = once.repair.candidates
+    candidates = (*others, relearned.model_copy(update={"taught_again": True}))
+    repair = once.repair.model_copy(update={"candidates": candidates, "best_candidate": len(others)})
+    page = html.render(once.model_copy(update={"repair": repair}))
+    assert "Relearning (with the selecting images too, once they had chosen) came nearest" in page
+    for said in (
+        "prune, relearn<small>taught again</small>",
+        "Taught again: once they had chosen",
+        "That is its accuracy before the selecting images taught it as well.",
+        "150 chose the operating point and then taught as well, 100 reported",
+        "Perturbed, they also said whether evidence is left.",
+    ):
+        assert said in page
+        assert said not in html.render(once)
+    assert Nesting(page).faults == []

@@ -139,6 +139,20 @@ def test_what_followed_a_repaired_model_is_said_against_it(make: Make) -> None:
     assert "follow it lead 40.0 % of images away; 25.0 % is the most that passes" in said
 
 
+@pytest.mark.parametrize(
+    ("pruned", "said"),
+    [(0, "Relearning"), (3, "Pruning 3 filters (masks at or below 0.2) and relearning the rest")],
+)
+def test_who_taught_a_repair_is_said_where_the_selecting_images_did_as_well(
+    make: Make, pruned: int, said: str
+) -> None:
+    relearned = {"rung": "relearn", "pruned": pruned}
+    once = make(outcome=Outcome.NOT_REPAIRED).repair.candidates[4].model_copy(update=relearned)
+    again = once.model_copy(update={"taught_again": True})
+    assert wording.what_was_done(once) == said
+    assert wording.what_was_done(again) == f"{said} (with the selecting images too, once they had chosen)"
+
+
 def test_markdown_neither_summons_people_nor_breaks_its_tables() -> None:
     shown = markdown.prose("@team | see www.evil.example or https://evil.example `x` <b>")
     assert "@team" not in shown
