@@ -2,20 +2,22 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import httpx2
 
+from app import outputs
+from app.attestation.names import FILES as EVIDENCE
 from app.contract.artifact import Artifact, ArtifactKind, file_name
 from app.contract.job import Job, JobKind, JobState
 from app.contract.problem import Problem
 from app.contract.report import Report
 from app.contract.result import RESULT
 from app.contract.screening import Screening
-from app.errors import ClientError, ServiceError
-from app.outputs import written
+from app.errors import ClientError, OutputError, ServiceError
 
 WAIT_S = 25  # of one long poll
 TIMEOUT = httpx2.Timeout(60, read=300)  # an upload is only answered when the disk has it
@@ -25,16 +27,47 @@ OF_A_MODEL = {
     "mlbom.json": "mlbom",
     "statement.json": "statement",
 }
-RESULTS = {  # file: where it is had; under the names of the offline commands
-    JobKind.SANITIZE: {**OF_A_MODEL, "changes.json": "changes"},
-    JobKind.DETECT: OF_A_MODEL,
-    JobKind.SCREEN: {"screening.json": "report", "screening.html": "report.html"},
+FILES = {  # that have their names from the job
+    ArtifactKind.REPAIRED_MODEL: "model",
+    ArtifactKind.BEST_CANDIDATE: "best-candidate",
+    ArtifactKind.CONTACT_SHEET: "contact-sheet",
 }
-FILES = {ArtifactKind.REPAIRED_MODEL: "model", ArtifactKind.CONTACT_SHEET: "contact-sheet"}
+
+
+@dataclass(frozen=True)
+class Results:
+    """The files of a kind of job, under the names of the offline commands."""
+
+    always: Mapping[str, str]  # file: where it is had
+    sometimes: tuple[str, ...]  # where a job has none, what lies there is an earlier one's
+    orphans: tuple[str, ...] = ()  # of another kind of job, which would lose their report
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of all files but the model."""
+        return (*self.always, *self.sometimes)
+
+
+RESULTS = {
+    JobKind.SANITIZE: Results({**OF_A_MODEL, "changes.json": "changes"}, ("best-candidate.json", *EVIDENCE)),
+    JobKind.DETECT: Results(OF_A_MODEL, EVIDENCE, orphans=("changes.json",)),
+    JobKind.SCREEN: Results({"screening.json": "report", "screening.html": "report.html"}, ("suspects.png",)),
+}
+
+
+def check_out(out: Path, kind: JobKind, inputs: Mapping[ArtifactKind, Path]) -> None:
+    """Refuse, before anything is uploaded, a folder that `Client.download` could not or must not write to.
+
+    Raises `OptionsError` (options.out), `OutputError`; leaves `out` as it was.
+    """
+    names = RESULTS[kind].names
+    if kind is JobKind.SANITIZE:  # the model comes back under the name that the service knows it by
+        names += (file_name(inputs[ArtifactKind.MODEL].name) or ArtifactKind.MODEL.value,)
+    outputs.check(out, names, inputs.values(), RESULTS[kind].orphans)
 
 
 class Client:
-    """One service, and one tenant's key to it. Every call raises `ClientError` or `ServiceError`."""
+    """One service, and one tenant's key to it. Every call may raise `ClientError` and `ServiceError`."""
 
     def __init__(self, url: str, key: str | None = None) -> None:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
@@ -82,12 +115,24 @@ class Client:
         return RESULT.validate_python(self._json("GET", f"/v1/jobs/{job_id}/report"))
 
     def download(self, job: Job, out: Path) -> None:
-        """Everything that the job left, into a folder: all of it or nothing. Raises `OutputError`, `ServiceError`."""
+        """Everything that the job left, into a folder once all of it is here; what an earlier job left there goes.
+
+        Raises `OutputError` too.
+        """
+        results = RESULTS[job.kind]
         made = {output.name: FILES[output.kind] for output in job.outputs if output.kind in FILES}
-        wanted = {**RESULTS[job.kind], **made}
-        with written(out) as partial:
-            for name, path in wanted.items():
-                self._save(f"/v1/jobs/{job.id}/{path}", partial / name)
+        try:
+            outputs.check(out, (*results.names, *made), orphans=results.orphans)
+            with outputs.written(out, stale=results.names) as partial:
+                for name, path in {**results.always, **made}.items():
+                    self._save(f"/v1/jobs/{job.id}/{path}", partial / name)
+        except OutputError as error:
+            raise OutputError(
+                error.detail,
+                code=error.code,
+                remedy="The service has the results still. Free some space or name another folder: "
+                f"sanitizer watch {job.id} --out FOLDER",
+            ) from error
 
     def _save(self, path: str, target: Path) -> None:
         with _reached(), self.http.stream("GET", path) as answer, target.open("wb") as file:

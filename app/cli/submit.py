@@ -9,11 +9,11 @@ from typing import Annotated, Any
 
 import typer
 
-from app.client import Client
+from app import outputs
+from app.client import Client, check_out
 from app.contract.artifact import ArtifactKind
 from app.contract.job import Job, JobKind
 from app.errors import OptionsError
-from app.outputs import check_folder
 from app.reports import as_json
 from app.reports.exit_code import exit_code
 from app.reports.summary import summary
@@ -45,14 +45,15 @@ def submit(
     as_json_only: AsJson = False,
 ) -> None:
     """Upload MODEL and its samples to a service, wait for the job, and fetch what it made."""
-    client, given = Client(url, key), _options(options)
-    if out is not None:
-        check_folder(out)
+    given = _options(options)
     inputs = {ArtifactKind.MODEL: model, ArtifactKind.SAMPLES: samples}
     if suspects is not None:
         inputs[ArtifactKind.SUSPECTS] = suspects
     if why := kind.objection(inputs):
         raise OptionsError(f"{why}.", remedy="Give --suspects with --kind screen, and only there.")
+    if out is not None:
+        check_out(out, kind, inputs)
+    client = Client(url, key)
     stored = {part: client.upload(part, path) for part, path in inputs.items()}
     _follow(client, client.submit(kind, stored, given).id, out, as_json_only=as_json_only)
 
@@ -68,7 +69,7 @@ def watch(
 ) -> None:
     """Wait for a JOB that was submitted before, and fetch what it made."""
     if out is not None:
-        check_folder(out)
+        outputs.check(out)  # the rest when the job is known
     _follow(Client(url, key), job, out, as_json_only=as_json_only)
 
 

@@ -11,8 +11,10 @@ import pytest
 from tests.conftest import BACKDOORED as MODEL
 from tests.conftest import free_port
 from tests.service.conftest import QUICK, Server, few_samples
+from tests.service.test_discovery import REFUSED
 
 COMMAND = Path(sys.executable).parent / "sanitizer"
+OF_A_REPORT = {"report.json", "report.html", "mlbom.json", "statement.json"}
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -27,8 +29,16 @@ def samples(tmp_path: Path) -> Path:
     return path
 
 
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
 def test_a_job_is_submitted_waited_for_and_fetched(server: Server, samples: Path, tmp_path: Path) -> None:
+    """Into the folder of an earlier run, of which nothing stays that would speak of other files."""
     out = tmp_path / "out"
+    out.mkdir()
+    for old in ("best-candidate.json", "statement.sigstore.json", "model.sig", "statement.json", "notes.txt"):
+        (out / old).write_text("old")
     done = run(
         "submit", MODEL, "--samples", samples, "--url", server.url, "--options", QUICK, "--out", out, "--json"
     )
@@ -37,11 +47,72 @@ def test_a_job_is_submitted_waited_for_and_fetched(server: Server, samples: Path
     assert report["verdict"]["label"] == "inconclusive"
     assert json.loads((out / "report.json").read_text()) == report
     assert (out / MODEL.name).read_bytes() == MODEL.read_bytes()
+    assert names(out) == OF_A_REPORT | {MODEL.name, "changes.json", "notes.txt"}
     assert run("verify", out).returncode == 0, "what was fetched is what is attested"
     first = done.stderr.split()[0]
     again = run("watch", first, "--url", server.url)
     assert again.returncode == 5
     assert again.stdout.startswith("Inconclusive")
+    (out / "report.html").unlink()
+    (out / "report.html").mkdir()
+    before = {path: path.stat() for path in out.iterdir()}
+    refused = run("watch", first, "--url", server.url, "--out", out)
+    assert "output.unwritable" in refused.stderr, refused.stderr
+    assert f"sanitizer watch {first} --out" in refused.stderr, "the job need not run again"
+    assert {path: path.stat() for path in out.iterdir()} == before
+
+
+def test_the_best_candidate_of_a_refused_repair_is_fetched_too(
+    server: Server, samples: Path, tmp_path: Path
+) -> None:
+    out, options = tmp_path / "out", json.dumps(REFUSED)
+    done = run("submit", MODEL, "--samples", samples, "--url", server.url, "--options", options, "--out", out)
+    assert done.returncode == 1, done.stderr
+    assert names(out) == OF_A_REPORT | {MODEL.name, "changes.json", "best-candidate.json"}
+    verified = run("verify", out)
+    assert verified.returncode == 0, verified.stdout
+    assert "intact      best-candidate.json" in verified.stdout
+
+
+def test_a_report_alone_does_not_replace_that_of_a_repair(
+    server: Server, samples: Path, tmp_path: Path
+) -> None:
+    given = ("submit", MODEL, "--samples", samples, "--kind", "detect", "--options", QUICK)
+    done = run(*given, "--url", server.url)
+    assert done.returncode == 5, done.stderr
+    for name in ("changes.json", "report.json"):
+        (tmp_path / name).write_text("of a repair")
+    watched = run("watch", done.stderr.split()[0], "--url", server.url, "--out", tmp_path)
+    unasked = run(*given, "--url", f"http://127.0.0.1:{free_port()}", "--out", tmp_path)
+    for refused in (watched, unasked):
+        assert "output.exists" in refused.stderr, refused.stderr
+    assert (tmp_path / "report.json").read_text() == "of a repair"
+
+
+@pytest.mark.parametrize(
+    ("kind", "model", "given", "code"),
+    [
+        ("sanitize", "suspect.pt", "few.npz", "options.out"),
+        ("sanitize", "...", "model", "options.out"),  # the model of no name comes back as this
+        ("sanitize", "a suspect.pt", "few.npz", "client.unreachable"),  # it comes back as a_suspect.pt
+        ("sanitize", "a suspect.pt", "a_suspect.pt", "options.out"),
+        ("detect", "suspect.pt", "few.npz", "client.unreachable"),  # it does not come back
+        ("detect", "suspect.pt", "statement.json", "options.out"),
+        ("sanitize", "elsewhere/suspect.pt", "best-candidate.json", "options.out"),
+        ("screen", "suspect.pt", "suspects.png", "options.out"),
+    ],
+)
+def test_no_input_is_overwritten_and_nothing_uploaded_before_that_is_known(
+    tmp_path: Path, kind: str, model: str, given: str, code: str
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    for name in (model, given):
+        (tmp_path / name).write_text("mine")
+    images = ("--suspects", tmp_path / given) if kind == "screen" else ()
+    where = ("--url", f"http://127.0.0.1:{free_port()}", "--out", tmp_path)
+    done = run("submit", tmp_path / model, "--samples", tmp_path / given, "--kind", kind, *images, *where)
+    assert f"[{code}]" in done.stderr, done.stderr
+    assert (tmp_path / model).read_text() == (tmp_path / given).read_text() == "mine"
 
 
 def test_the_problem_of_a_job_is_the_problem_of_the_command(

@@ -1,16 +1,16 @@
-"""What a job leaves behind: an output folder in which every file is whole, or none is."""
+"""What a job leaves behind: an output folder in which every file is whole."""
 
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePath
 
+from app import outputs
 from app.attestation import names
 from app.contract.artifact import file_name as safe_name
 from app.contract.changes import Changes, Edits
 from app.contract.report import Outcome, Report
 from app.contract.screening import Screening
 from app.errors import ChangesError, OptionsError, OutputError
-from app.outputs import check_folder, written
 from app.reports import as_json
 from worker.formats.load import save
 from worker.formats.stored import read_stored, write_stored
@@ -28,7 +28,9 @@ CHANGES, BEST_CHANGES = "changes.json", "best-candidate.json"
 SCREENING, SCREENING_HTML, SHEET = "screening.json", "screening.html", "suspects.png"
 CURATION, IMAGES = "curated.json", "images"
 
-NAMES = {REPORT_JSON, REPORT_HTML, CHANGES, BEST_CHANGES, *names.FILES}
+OF_A_REPORT = (REPORT_JSON, REPORT_HTML, *names.FILES)
+OF_A_MODEL = (*OF_A_REPORT, CHANGES, BEST_CHANGES)  # and the model itself
+OF_A_SCREENING = (SCREENING, SCREENING_HTML, SHEET)
 
 Renderers = Mapping[str, Callable[[Report], str]]
 Page = Callable[[Screening, bytes], str]  # of a screening and its contact sheet
@@ -40,8 +42,8 @@ def check(out: Path, model: Path, *others: Path | None) -> None:
 
     Raises `OptionsError` (options.out, options.name), `OutputError`; leaves `out` as it was.
     """
-    _check(out, (*NAMES, model.name), (model, *others))
-    if model.name in NAMES:
+    outputs.check(out, (*OF_A_MODEL, model.name), (model, *others))
+    if model.name in OF_A_MODEL:
         raise OptionsError(
             f"A model named {model.name!r} would be given back under the name of another file of the output.",
             code="options.name",
@@ -50,28 +52,30 @@ def check(out: Path, model: Path, *others: Path | None) -> None:
 
 
 def check_report(out: Path, *inputs: Path | None) -> None:
-    """As `check`, for `deliver_report`, which gives no model back.
+    """Refuse, as `check` does, what `deliver_report` could not write to, or would write over.
 
-    What `sanitize` left would stand beside a report that does not speak of it (output.exists).
+    Raises `OptionsError` (options.out), `OutputError` (output.unwritable; output.exists where changes are).
     """
-    _check(out, (REPORT_JSON, REPORT_HTML, *names.FILES), inputs)
-    if (out / CHANGES).exists():
-        raise OutputError(
-            f"{str(out)!r} holds what an earlier run made of a model, and would lose the report on it.",
-            code="output.exists",
-            remedy="Name another folder with --out.",
-        )
+    outputs.check(out, OF_A_REPORT, inputs, orphans=(CHANGES,))
 
 
 def check_screening(out: Path, model: Path, samples: Path, suspects: Path) -> None:
-    """As `check_report`; the sheet of pictures must not become one of the suspects either."""
-    _check(out, (SCREENING, SCREENING_HTML, SHEET), (model, samples, suspects))
+    """Refuse, as `check` does, what `deliver_screening` could not write to, or would write over.
+
+    The sheet of pictures must not become one of the suspects either.
+    Raises `OptionsError` (options.out), `OutputError`.
+    """
+    outputs.check(out, OF_A_SCREENING, (model, samples, suspects))
     _check_outside(out, suspects, "suspects", "the pictures of the most suspicious")
 
 
 def check_curation(out: Path, model: Path, pool: Path) -> None:
-    """As `check_report`; nothing may mix with the pool, or with images that somebody may be labelling."""
-    _check(out, (CURATION,), (model, pool))
+    """Refuse, as `check` does, what `deliver_curation` could not write to, or would write over.
+
+    Nothing may mix with the pool, or with images that somebody may be labelling.
+    Raises `OptionsError` (options.out), `OutputError` (output.unwritable; output.exists for such images).
+    """
+    outputs.check(out, (CURATION,), (model, pool))
     _check_outside(out, pool, "pool", "the chosen images")
     images = out / IMAGES
     if images.exists() and (not images.is_dir() or any(images.iterdir())):
@@ -89,7 +93,7 @@ def deliver(result: Sanitized, out: Path, renderers: Renderers, attest: Evidence
     Raises `OutputError` when the disk does not take it.
     """
     source = result.model.stored
-    with written(out) as partial:
+    with outputs.written(out, stale=OF_A_MODEL) as partial:
         model = partial / source.path.name
         save(result.model, result.tensors, model)
         digest = read_stored(model).digest
@@ -97,7 +101,6 @@ def deliver(result: Sanitized, out: Path, renderers: Renderers, attest: Evidence
             raise OutputError("The unchanged model did not come back bit for bit.", code="output.changed")
         report = result.report.model_copy(update={"result_digest": digest})
         _write_changes(partial / CHANGES, source.digest, digest, report.repair.method, result.edits)
-        (out / BEST_CHANGES).unlink(missing_ok=True)
         if result.best_edits:
             best = partial / "best"
             save(result.model, replay(result.best_edits, source.tensors), best)
@@ -106,15 +109,15 @@ def deliver(result: Sanitized, out: Path, renderers: Renderers, attest: Evidence
             how = method(report.repair.candidates[report.repair.best_candidate or 0])
             _write_changes(partial / BEST_CHANGES, source.digest, best_digest, how, result.best_edits)
         _render(report, partial, renderers)
-        _attest(report, partial, out, attest)
+        _attest(report, partial, attest)
     return report
 
 
 def deliver_report(report: Report, out: Path, renderers: Renderers, attest: Evidence | None = None) -> None:
     """Write a report that stands alone into `out`. Raises `OutputError` when the disk does not take it."""
-    with written(out) as partial:
+    with outputs.written(out, stale=OF_A_REPORT) as partial:
         _render(report, partial, renderers)
-        _attest(report, partial, out, attest)
+        _attest(report, partial, attest)
 
 
 def deliver_screening(screened: Screened, out: Path, page: Page | None = None) -> None:
@@ -123,7 +126,7 @@ def deliver_screening(screened: Screened, out: Path, page: Page | None = None) -
     Raises `OutputError` when the disk does not take it.
     """
     sheet = contact_sheet(screened.images)
-    with written(out) as partial:
+    with outputs.written(out, stale=OF_A_SCREENING) as partial:
         (partial / SCREENING).write_text(as_json.render(screened.report), encoding="utf-8")
         if page is not None:
             (partial / SCREENING_HTML).write_text(page(screened.report, sheet), encoding="utf-8")
@@ -136,7 +139,7 @@ def deliver_curation(curated: Curated, out: Path) -> None:
 
     Raises `OutputError` when the disk does not take it.
     """
-    with written(out) as partial:
+    with outputs.written(out) as partial:
         (partial / CURATION).write_text(as_json.render(curated.report), encoding="utf-8")
         (partial / IMAGES).mkdir()
         for rank, (chosen, image) in enumerate(
@@ -190,24 +193,6 @@ def apply(changes_path: Path, model_path: Path, target: Path) -> Changes:
     return changes
 
 
-def _check(out: Path, file_names: Iterable[str], inputs: Iterable[Path | None]) -> None:
-    """Refuse an `out` that cannot take files of these names, or where one of them is an input."""
-    check_folder(out)
-    given = {path.resolve() for path in inputs if path is not None}
-    for target in (out / name for name in file_names if name):
-        if target.resolve() in given:
-            raise OptionsError(
-                f"{str(target)!r} is one of the inputs, and the results would overwrite it.",
-                code="options.out",
-                remedy="Name another folder with --out.",
-            )
-        if target.is_dir():
-            raise OutputError(
-                f"{str(target)!r} is a folder, and a file of the results has this name.",
-                remedy="Name another folder with --out.",
-            )
-
-
 def _check_outside(out: Path, images: Path, what: str, written: str) -> None:
     if out.resolve().is_relative_to(images.resolve()):
         raise OptionsError(
@@ -232,10 +217,7 @@ def _render(report: Report, folder: Path, renderers: Renderers) -> None:
         (folder / file_name).write_text(render(report), encoding="utf-8")
 
 
-def _attest(report: Report, partial: Path, out: Path, attest: Evidence | None) -> None:
-    """Write the evidence; what an earlier run left there speaks of other files, and goes."""
-    for file_name in names.FILES:
-        (out / file_name).unlink(missing_ok=True)
+def _attest(report: Report, partial: Path, attest: Evidence | None) -> None:
     if attest is not None:
         files = {path.name: file_digest(path) for path in partial.iterdir()}
         for file_name, data in attest(report, files).items():

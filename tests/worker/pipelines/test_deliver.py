@@ -1,16 +1,24 @@
-"""What is refused before any work is done, and what `apply` writes; the files of a whole run are tested with it."""
+"""What is refused before any work is done, what goes where another run was, and what `apply` writes.
+
+The files of a whole run are tested with it.
+"""
 
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from app.contract.changes import Changes
 from app.errors import OptionsError, OutputError, SanitizerError
+from app.reports import as_json
+from tests.app.conftest import build as report
+from tests.app.reports.test_screening import build as screening
 from tests.conftest import BACKDOORED
 from worker.formats.stored import read_stored
 from worker.pipelines import deliver
+from worker.pipelines.screen import Screened
 
 Check = Callable[[Path], None]
 
@@ -144,6 +152,49 @@ def test_the_sheet_of_a_screening_does_not_become_a_suspect(out: str, model: Pat
     (tmp_path / "suspects").mkdir()
     with pytest.raises(OptionsError, match="lies in the suspects"):
         deliver.check_screening(tmp_path / out, model, model, tmp_path / "suspects")
+
+
+@pytest.fixture
+def earlier(tmp_path: Path) -> Path:
+    """The folder of earlier runs, and of somebody's notes."""
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in (*deliver.OF_A_REPORT, *deliver.OF_A_SCREENING, "notes.txt"):
+        (out / name).write_text("old")
+    return out
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in folder.iterdir()}
+
+
+def test_what_an_earlier_run_left_goes_where_the_new_one_has_no_such_file(earlier: Path) -> None:
+    renderers = {deliver.REPORT_JSON: lambda _: "new"}
+    deliver.deliver_report(report(), earlier, renderers, lambda *_: {"statement.json": b"new"})
+    kept = dict.fromkeys((*deliver.OF_A_SCREENING, "notes.txt"), "old")
+    assert contents(earlier) == kept | {"report.json": "new", "statement.json": "new"}
+
+
+def test_no_picture_of_other_inputs_stays_beside_a_screening_that_has_none(earlier: Path) -> None:
+    of_two_bands = Screened(screening(report()), torch.zeros(1, 2, 4, 4, dtype=torch.uint8))
+    deliver.deliver_screening(of_two_bands, earlier)
+    assert not {deliver.SHEET, deliver.SCREENING_HTML} & contents(earlier).keys()
+    assert contents(earlier)[deliver.SCREENING] == as_json.render(of_two_bands.report)
+    assert contents(earlier)["report.html"] == "old"
+
+
+@pytest.mark.parametrize("stop", [OSError("full"), KeyboardInterrupt()])
+def test_a_run_that_does_not_come_to_its_end_takes_nothing_of_an_earlier_one(
+    earlier: Path, stop: BaseException
+) -> None:
+    before = contents(earlier)
+
+    def attest(*_: object) -> dict[str, bytes]:
+        raise stop
+
+    with pytest.raises((OutputError, KeyboardInterrupt)):
+        deliver.deliver_report(report(), earlier, {deliver.REPORT_JSON: as_json.render}, attest)
+    assert contents(earlier) == before
 
 
 @pytest.fixture
