@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.efficacy.subjects import Subject, divide, exam, subjects
+from benchmarks.efficacy.subjects import CARDS, Subject, accurate, divide, exam, subjects
 from benchmarks.efficacy.table import BEGIN, END, as_csv, der, summary, tables, worst_first
 from benchmarks.zoo.images import Images
 from benchmarks.zoo.published import SETS
@@ -61,7 +61,8 @@ def test_the_page_says_what_the_lines_say_and_leaves_no_model_out() -> None:
     lines, text = tables(ROOT / "benchmarks" / "efficacy" / "results.jsonl")
     page = (ROOT / "docs" / "efficacy.md").read_text()
     assert page.partition(BEGIN)[2].partition(END)[0] == text
-    assert {entry["model"] for entry in lines if entry["defence"] == "ours"} == {s.name for s in subjects()}
+    every = {subject.name for subject in (*subjects(), *subjects(CARDS))}
+    assert {entry["model"] for entry in lines if entry["defence"] == "ours"} == every
     assert (ROOT / "docs" / "efficacy.csv").read_text() == as_csv(lines)
 
 
@@ -82,6 +83,18 @@ def test_failures_come_first_and_the_better_defence_on_top() -> None:
     assert [row[0] for row in summary(lines)] == ["good", "bad"]
     assert summary(lines)[0][8] == "-2.0 (n = 1)"
     assert [entry["defence"] for entry in sorted(lines, key=worst_first)] == ["bad", "good", "good"]
+
+
+def test_the_better_nets_are_shown_alone_as_well() -> None:
+    """By their cards, whatever a draw of test images says."""
+    good, poor = "wanet-preact18", "badnets-vgg16"
+    assert {good} == accurate(0.85) & {good, poor}
+    lines = [
+        line("ours", (0.8, 0.8), (1.0, 0.0)) | {"model": good},
+        line("ours", (0.9, 0.9), (1.0, 0.5)) | {"model": poor},
+    ]
+    rows = {row[0]: row[1:3] for row in summary(lines)}
+    assert rows == {"ours": ("2", "25.0%"), "ours, nets of 85% and more": ("1", "0.0%")}
 
 
 def test_several_seeds_are_shown_together_and_each_alone() -> None:

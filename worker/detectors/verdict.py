@@ -3,10 +3,10 @@
 Five witnesses, none of which ever sees a triggered sample: where predictions go in unlearning, which row of the last
 layer moves, how small a perturbation leads into a class, how short a way in the features, and where what BatchNorm
 remembers of training leads. Their words add up class by class (see `null`), and the largest sum is read beside those of
-clean nets: its p-value is the rate of false alarms that a line at this sum has. The two of unlearning corroborate: some
-clean nets fall onto one class whole, and then both say so, so against a model they count at most twice what the others
-do about the same class. A model is called `clean` where it looks like the middle of the clean nets to all of them,
-uncut; that is no proof, and the report says so.
+clean nets: its p-value is the rate of false alarms that a line at this sum has. The two of unlearning and that of the
+features corroborate: some clean nets fall onto one class whole, and some hold two classes near, so against a model they
+count at most twice what a perturbation and BatchNorm say of the same class. A model is called `clean` where it looks
+like the middle of the clean nets to all of them, uncut; that is no proof, and the report says so.
 """
 
 import math
@@ -28,6 +28,7 @@ SHORTCUT = "relative length of the shortest way in the features"
 RECALLED = "share that what BatchNorm remembers leads into one class"
 TOGETHER = "all together"
 UNLEARNING = frozenset({SHIFT, MOVEMENT})
+CORROBORATING = UNLEARNING | {SHORTCUT}  # the features hold cars near trucks, in some nets more than the null's
 
 CLASSES = range(5, 21)  # that the null, of ten classes, is taken to speak for
 FEWEST_CLASSES = (
@@ -104,14 +105,19 @@ class Heard:
         return {k: word for k, word in words if k not in self.absent}
 
 
-def judge(heard: Heard, options: EvidenceOptions, nets: Sequence[CleanNet] | None = None) -> Verdict:
+def judge(
+    heard: Heard,
+    options: EvidenceOptions,
+    nets: Sequence[CleanNet] | None = None,
+    corroborating: frozenset[str] = CORROBORATING,
+) -> Verdict:
     """What is said of the suspect beside clean nets, those that ship unless others are given."""
     said = heard.said
     if not said:
         return Verdict(label=VerdictLabel.INCONCLUSIVE, because=NOTHING_HEARD)
     if unheard := _beyond_comparison(heard):
         return Verdict(label=VerdictLabel.INCONCLUSIVE, because=unheard)
-    null = Null(tuple(net.said for net in nets or shipped()), UNLEARNING).of(said)
+    null = Null(tuple(net.said for net in nets or shipped()), corroborating).of(said)
     weights, scores, clean = null.weights(said), null.scores(said), null.of_the_nets()
     p, uncut = p_value(max(scores.values()), clean), replace(null, corroborating=frozenset())
     typical = p_value(max(uncut.scores(said).values()), uncut.of_the_nets()) >= options.clears

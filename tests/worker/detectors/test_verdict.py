@@ -16,6 +16,7 @@ from worker.detectors.verdict import (
     SHORTCUT,
     SIZE,
     TOGETHER,
+    UNLEARNING,
     Heard,
     judge,
 )
@@ -89,6 +90,21 @@ def test_unlearning_counts_at_most_twice_what_the_perturbations_say_about_the_sa
         CORROBORATION * weights[50.0][SIZE]
     )
     assert by[1.1][-1].value == pytest.approx(by[50.0][-1].value)
+
+
+def test_features_that_hold_two_classes_near_accuse_neither_where_no_perturbation_does() -> None:
+    """A clean net of another architecture: its cars look like trucks, whose row moves far in unlearning."""
+    near = [0.6 if k == 3 else 1.0 for k in range(CLASSES)]
+    alone = told(replace(heard(movement=5, size=1.0), shortcuts=near))
+    assert (alone.label, alone.target_classes) == (VerdictLabel.INCONCLUSIVE, ())
+    assert alone.signals[-1].value == 0
+    by_themselves = judge(
+        replace(heard(size=1.0), shortcuts=near), EvidenceOptions(), made_up(), corroborating=UNLEARNING
+    )
+    assert by_themselves.target_classes == (3,)
+    joined = told(replace(heard(size=0.5), shortcuts=near))
+    weights = {signal.name: signal.weight or 0.0 for signal in joined.signals}
+    assert weights[SHORTCUT] == pytest.approx(CORROBORATION * weights[SIZE])
 
 
 def loud_twice() -> Heard:
