@@ -18,6 +18,7 @@ from worker.formats.identify import AUTO
 from worker.formats.load import load
 
 WEIGHTS = Path(__file__).parents[1] / "zoo" / "weights"
+CARDS = Path(__file__).parents[1] / "zoo" / "cards"  # of models that are made by command and not kept
 TEST = "cifar10-test.zip"
 EVALUATED = 2000  # images, of those that no defence was given
 
@@ -73,6 +74,12 @@ def subject(path: Path) -> Subject:
         mean=card.mean,
         std=card.std,
     )
+
+
+def accurate(least: float) -> set[str]:
+    """The models of the zoo, kept or not, whose accuracy on the whole test split is at least that."""
+    cards = [read_card(path) for folder in (WEIGHTS, CARDS) for path in folder.glob("*.json")]
+    return {card.name for card in cards if card.acc.value >= least}
 
 
 def divide(test: Images, per_class: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -13,6 +13,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from benchmarks.efficacy.subjects import accurate
+
 Line = dict[str, Any]
 BEGIN, END = "<!-- tables -->\n", "<!-- end of tables -->"
 HEAD = (
@@ -32,6 +34,7 @@ HEAD = (
     "s",
 )
 RATES = ("acc", "asr", "ra")
+WELL_TRAINED = 0.85  # accuracy of a net that is worth the name, small as it is
 ENDS = {"": "value", "_low": "low", "_high": "high", "_n": "n"}
 SUMMARY = (
     "defence",
@@ -63,7 +66,7 @@ def change(line: Line) -> float:
 
 
 def summary(lines: list[Line]) -> list[tuple[str, ...]]:
-    """One row for each defence, best mean DER first, and where it was run with several seeds one for each of them."""
+    """One row for each defence, best mean DER first; of several seeds one each, and one of the better nets alone."""
     rows = []
     for defence, mine in _groups(lines):
         attacked = [line for line in mine if line["before"]["asr"]]
@@ -90,9 +93,13 @@ def summary(lines: list[Line]) -> list[tuple[str, ...]]:
 
 
 def _groups(lines: list[Line]) -> Iterator[tuple[str, list[Line]]]:
+    good = accurate(WELL_TRAINED)
     for defence in dict.fromkeys(line["defence"] for line in lines):
         mine = [line for line in lines if line["defence"] == defence]
         yield defence, mine
+        better = [line for line in mine if line["model"] in good]
+        if better and len(better) < len(mine):
+            yield f"{defence}, nets of {WELL_TRAINED:.0%} and more", better
         seeds = sorted({line["seed"] for line in mine})
         for seed in seeds if len(seeds) > 1 else ():
             yield f"{defence}, seed {seed}", [line for line in mine if line["seed"] == seed]

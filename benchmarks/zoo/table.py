@@ -23,12 +23,15 @@ HEAD = (
     "ASR %",
     "cross %",
     "status",
+    "weights",
 )
 
 
 def table() -> str:
     """Markdown, one row for each card, in the order of their names."""
-    rows = [row(read_card(path)) for path in sorted((FOLDER / "weights").glob("*.json"))]
+    kept = [(*row(read_card(path)), "kept") for path in sorted((FOLDER / "weights").glob("*.json"))]
+    made = [(*row(read_card(path)), "by command") for path in sorted((FOLDER / "cards").glob("*.json"))]
+    rows = [*kept, *made]
     lines = [HEAD, ("---",) * len(HEAD), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 

@@ -87,7 +87,7 @@ def test_failures_come_first_and_the_better_defence_on_top() -> None:
 
 def test_the_better_nets_are_shown_alone_as_well() -> None:
     """By their cards, whatever a draw of test images says."""
-    good, poor = "wanet-preact18", "badnets-vgg16"
+    good, poor = "badnets-preact18", "badnets-vgg16"
     assert {good} == accurate(0.85) & {good, poor}
     lines = [
         line("ours", (0.8, 0.8), (1.0, 0.0)) | {"model": good},
