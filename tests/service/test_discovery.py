@@ -13,12 +13,12 @@ from app.contract.options import SanitizeOptions
 from tests.conftest import BACKDOORED, SAMPLES, TRIGGERED
 from tests.service.conftest import Server
 
-# The shortest way to a refused repair: everything fires, and no repair may cost anything.
+# The shortest way to a refused repair: one witness accuses, and no repair may cost anything.
 REFUSED = {
     "unlearn": {"max_epochs": 12},
     "evidence": {"seeds": 1, "suspicion": 0.99, "label_shift": 0.01},
     "perturbation": {"steps": 1, "hurried": {"steps": 1}},
-    "statistics": {"steps": 0},
+    "statistics": {"steps": 12, "batch_size": 32, "lr": 0.05},  # what BatchNorm remembers accuses
     "recover": {"epochs": 1},
     "relearn": {"steps": 0},
     "prune": {"accuracy_budget": 0},
