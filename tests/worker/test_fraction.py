@@ -13,17 +13,19 @@ from app.contract.options import SanitizeOptions, ScreenOptions
 from worker.cage.messages import Step
 from worker.supervision.fraction import DEFAULT, course
 
-# Seconds that the runs of the backdoored example took: stage, last step, of how many, seconds.
+# Seconds that the runs of the backdoored example took beside other work: stage, last step, of how many, seconds.
 EXAMPLE = [
-    (Stage.UNLEARN, 12, 40, 12.6), (Stage.UNLEARN, 12, 40, 6.7), (Stage.UNLEARN, 12, 40, 6.9),
-    (Stage.PERTURB, 120, 120, 4.0), (Stage.PERTURB, 111, 120, 2.0), (Stage.PERTURB, 69, 120, 1.3),
-    (Stage.PERTURB, 60, 60, 19.3), (Stage.PERTURB, 60, 60, 8.2), (Stage.PERTURB, 60, 60, 8.4),
-    (Stage.PERTURB, 60, 60, 8.7), (Stage.PERTURB, 150, 150, 29.5), (Stage.PERTURB, 150, 150, 29.2),
-    (Stage.PERTURB, 150, 150, 32.7), (Stage.RECOVER, 20, 20, 8.0), (Stage.RECOVER, 20, 20, 5.4),
-    (Stage.RECOVER, 20, 20, 5.5), (Stage.CHOOSE, 23, 23, 6.5), (Stage.RELEARN, 300, 300, 98.0),
-    (Stage.VERIFY, 60, 60, 4.3), (Stage.VERIFY, 150, 150, 17.0), (Stage.VERIFY, 123, 150, 13.6),
-    (Stage.VERIFY, 150, 150, 16.9), (Stage.VERIFY, 14, 40, 7.4), (Stage.VERIFY, 16, 40, 8.3),
-    (Stage.VERIFY, 15, 40, 7.8),
+    (Stage.UNLEARN, 12, 40, 12.7), (Stage.UNLEARN, 12, 40, 7.3), (Stage.UNLEARN, 12, 40, 12.3),
+    (Stage.PERTURB, 120, 120, 9.6), (Stage.PERTURB, 111, 120, 4.8), (Stage.PERTURB, 71, 120, 1.9),
+    (Stage.PERTURB, 60, 60, 35.3), (Stage.PERTURB, 60, 60, 17.2), (Stage.PERTURB, 60, 60, 16.2),
+    (Stage.PERTURB, 60, 60, 22.4), (Stage.PERTURB, 150, 150, 64.4), (Stage.PERTURB, 150, 150, 75.6),
+    (Stage.PERTURB, 150, 150, 69.7), (Stage.PERTURB, 12, 12, 22.9), (Stage.PERTURB, 12, 12, 19.8),
+    (Stage.PERTURB, 150, 150, 26.2), (Stage.RECOVER, 20, 20, 13.7), (Stage.RECOVER, 20, 20, 10.7),
+    (Stage.RECOVER, 20, 20, 8.7), (Stage.CHOOSE, 23, 23, 10.0), (Stage.RELEARN, 300, 300, 129.1),
+    (Stage.RELEARN, 300, 300, 112.5), (Stage.VERIFY, 60, 60, 4.5), (Stage.VERIFY, 150, 150, 17.6),
+    (Stage.VERIFY, 150, 150, 17.6), (Stage.VERIFY, 150, 150, 18.5), (Stage.VERIFY, 12, 12, 9.9),
+    (Stage.VERIFY, 12, 12, 7.4), (Stage.VERIFY, 150, 150, 17.6), (Stage.VERIFY, 14, 40, 7.8),
+    (Stage.VERIFY, 14, 40, 7.4), (Stage.VERIFY, 14, 40, 7.4),
 ]  # fmt: skip
 STEPS = st.builds(Step, stage=st.sampled_from(Stage), done=st.integers(0, 9), total=st.integers(0, 7))
 

@@ -73,7 +73,7 @@ def course(kind: JobKind, options: SanitizeOptions) -> Course:
         Stage.PERTURB: 0.13 * hurried + (0.24 * perturb if looks > 2 else 0),
         Stage.RECOVER: 0.05 * recover,
         Stage.CHOOSE: 0.02,
-        Stage.RELEARN: 0.25 * options.relearn.steps / DEFAULT.relearn.steps,
+        Stage.RELEARN: 0.3 * options.relearn.steps / DEFAULT.relearn.steps,
         Stage.VERIFY: 0.13 * perturb + 0.06 * unlearn,
         Stage.WRITE: 0.01,
     }
@@ -85,6 +85,7 @@ def course(kind: JobKind, options: SanitizeOptions) -> Course:
         Stage.SCORE: SETS,
         Stage.PERTURB: looks * FORMS + 1 + (SCOUTED if looks > 2 else 0),  # and what BatchNorm remembers
         Stage.RECOVER: seeds,
+        Stage.RELEARN: 2,  # by those that fit, then by those that select as well
         Stage.VERIFY: 1 + FORMS + SCOUTED + seeds,  # of one hearing: a pursuit, a search, unlearnings
     }
     return Course(
