@@ -28,9 +28,8 @@ SHORTCUT = "relative length of the shortest way in the features"
 RECALLED = "share that what BatchNorm remembers leads into one class"
 TOGETHER = "all together"
 UNLEARNING = frozenset({SHIFT, MOVEMENT})
-CORROBORATING = UNLEARNING | {
-    SHORTCUT
-}  # the features hold cars near trucks, in some nets more than the null's
+# The features hold cars near trucks, in some nets more than in those of the null.
+CORROBORATING = UNLEARNING | {SHORTCUT}
 
 CLASSES = range(5, 21)  # that the null, of ten classes, is taken to speak for
 FEWEST_CLASSES = (

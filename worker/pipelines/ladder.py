@@ -19,7 +19,7 @@ from worker.repair.relearn import partway, relearn
 from worker.rnp.masks import Filter
 from worker.samples.interface import SampleSet
 
-LEAST_HELD = 20  # reporting images of other classes than an accused one, each a twentieth of what they say
+LEAST_HELD = 20  # reporting images of other classes than an accused one; fewer cannot tell 5 % from nothing
 
 
 def ladder(
