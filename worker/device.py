@@ -20,7 +20,6 @@ MARGIN = 1.25  # how many times faster something must be before it replaces the 
 ROUNDS = 200  # of one comparison, at most
 BUDGET = 0.25  # seconds for one comparison; an emulated number format is a hundred times slower
 PROBE_IMAGES = {"cpu": 4, "cuda": 512}  # enough that a call is arithmetic, not the launching of it
-IMAGE_DIMENSIONS = 4  # only (n, c, h, w) has a channels-last layout
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +32,7 @@ class Placement:
 
     def take(self, module: nn.Module) -> nn.Module:
         """The module itself, moved here."""
-        for parameter in (*module.parameters(), *module.buffers()):
-            layout = self.memory_format if parameter.dim() == IMAGE_DIMENSIONS else torch.preserve_format
-            parameter.data = parameter.data.to(self.device, memory_format=layout)
+        module.to(self.device, memory_format=self.memory_format)  # type: ignore[call-overload]  # the stubs' lack
         return module
 
     def autocast(self) -> torch.autocast:
