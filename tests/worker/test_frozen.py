@@ -15,6 +15,7 @@ FOLDED = (
     "resnet18_cifar",
     "resnet50_cifar",
     "resnet20_cifar",
+    "resnet20_projecting_cifar",
     "vgg16_bn_cifar",
     "smallvgg_cifar",
     "mobilenetv2_cifar",

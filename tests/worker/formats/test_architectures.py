@@ -11,7 +11,8 @@ from worker.formats.architectures.wideresnet import WideBlock
 
 # Parameters for 10 classes, counted on the modules that the public repositories build: kuangliu/pytorch-cifar at
 # 49b7aa9, SCLBD/BackdoorBench (models/preact_resnet.py), xternalz/WideResNet-pytorch at 1171f93,
-# akamaster/pytorch_resnet_cifar10 at d5489e8. The official RNP
+# akamaster/pytorch_resnet_cifar10 at d5489e8; those of chenyaofo/pytorch-cifar-models are the same and the projections,
+# 2,752 numbers for any depth. The official RNP
 # repository bboylyg/RNP at eeae192 has the same counts for its ResNet-18 and -34, VGG-16 and -19 and MobileNetV2.
 PARAMETERS = {
     "resnet18_cifar": 11_173_962,
@@ -22,6 +23,11 @@ PARAMETERS = {
     "resnet44_cifar": 658_586,
     "resnet56_cifar": 853_018,
     "resnet110_cifar": 1_727_962,
+    "resnet20_projecting_cifar": 272_474,
+    "resnet32_projecting_cifar": 466_906,
+    "resnet44_projecting_cifar": 661_338,
+    "resnet56_projecting_cifar": 855_770,
+    "resnet110_projecting_cifar": 1_730_714,
     "preactresnet18_cifar": 11_171_146,
     "vgg16_cifar": 14_719_818,  # the next without its 4,224 scales and 4,224 shifts
     "vgg16_bn_cifar": 14_728_266,
@@ -53,6 +59,11 @@ LANDMARKS = {
     "resnet44_cifar": {"layer2.6.bn1.bias": (32,)},
     "resnet56_cifar": {"conv1.weight": (16, 3, 3, 3), "layer3.8.bn2.num_batches_tracked": ()},
     "resnet110_cifar": {"layer3.17.conv2.weight": (64, 64, 3, 3)},
+    "resnet20_projecting_cifar": {"layer2.0.downsample.0.weight": (32, 16, 1, 1), "fc.weight": (10, 64)},
+    "resnet32_projecting_cifar": {"layer3.0.downsample.1.running_mean": (64,)},
+    "resnet44_projecting_cifar": {"layer2.6.bn1.bias": (32,)},
+    "resnet56_projecting_cifar": {"layer1.0.conv1.weight": (16, 16, 3, 3), "fc.bias": (10,)},
+    "resnet110_projecting_cifar": {"layer3.17.conv2.weight": (64, 64, 3, 3)},
     "preactresnet18_cifar": {
         "layer1.0.bn1.weight": (64,),
         "layer2.0.bn1.weight": (64,),

@@ -24,6 +24,8 @@ SPECS = [
     ("resnet50_cifar:width=4", 2),
     ("resnet20_cifar", 10),
     ("resnet56_cifar:width=8", 43),
+    ("resnet56_projecting_cifar", 10),
+    ("resnet20_projecting_cifar:width=8", 43),
     ("preactresnet18_cifar:width=6", 100),
     ("vgg16_cifar:width=8", 10),
     ("vgg16_bn_cifar:width=8", 10),

@@ -16,6 +16,7 @@ from worker.formats.architectures.interface import Architecture, Argument
 
 PLANES = {"width": Argument(64, range(1, 1025))}
 THIN = {"width": Argument(16, range(1, 1025))}
+THIN_DEPTHS = (20, 32, 44, 56, 110)
 WIDE = {"depth": Argument(28, range(10, 1001, wideresnet.PER_BLOCK)), "width": Argument(10, range(1, 65))}
 
 REGISTRY: dict[str, Architecture] = {
@@ -32,7 +33,15 @@ REGISTRY: dict[str, Architecture] = {
         f"resnet{depth}_cifar": Architecture(
             partial(thinresnet.ThinResNet, (depth - 2) // 6), resnet.infer, arguments=THIN
         )
-        for depth in (20, 32, 44, 56, 110)
+        for depth in THIN_DEPTHS
+    },
+    **{
+        f"resnet{depth}_projecting_cifar": Architecture(
+            partial(thinresnet.ProjectingResNet, (depth - 2) // 6),
+            thinresnet.infer_projecting,
+            arguments=THIN,
+        )
+        for depth in THIN_DEPTHS
     },
     "preactresnet18_cifar": Architecture(
         partial(preactresnet.PreActResNet, (2, 2, 2, 2)), preactresnet.infer, arguments=PLANES
