@@ -1,8 +1,9 @@
 """The service from the other side: upload, submit, wait, download. What a pipeline needs, and no tensor."""
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -10,6 +11,7 @@ from uuid import uuid4
 import httpx2
 
 from app import outputs
+from app.attestation.names import BUNDLE, UNSIGNED
 from app.attestation.names import FILES as EVIDENCE
 from app.contract.artifact import Artifact, ArtifactKind, file_name
 from app.contract.job import Job, JobKind, JobState
@@ -27,6 +29,7 @@ OF_A_MODEL = {
     "mlbom.json": "mlbom",
     "statement.json": "statement",
 }
+SIGNED = {BUNDLE: "statement.sigstore"}
 FILES = {  # that have their names from the job
     ArtifactKind.REPAIRED_MODEL: "model",
     ArtifactKind.BEST_CANDIDATE: "best-candidate",
@@ -40,6 +43,7 @@ class Results:
 
     always: Mapping[str, str]  # file: where it is had
     sometimes: tuple[str, ...]  # where a job has none, what lies there is an earlier one's
+    signed: Mapping[str, str] = field(default_factory=dict)  # as `always`, of a service that signs
     orphans: tuple[str, ...] = ()  # of another kind of job, which would lose their report
 
     @property
@@ -49,8 +53,10 @@ class Results:
 
 
 RESULTS = {
-    JobKind.SANITIZE: Results({**OF_A_MODEL, "changes.json": "changes"}, ("best-candidate.json", *EVIDENCE)),
-    JobKind.DETECT: Results(OF_A_MODEL, EVIDENCE, orphans=("changes.json",)),
+    JobKind.SANITIZE: Results(
+        {**OF_A_MODEL, "changes.json": "changes"}, ("best-candidate.json", *EVIDENCE), SIGNED
+    ),
+    JobKind.DETECT: Results(OF_A_MODEL, EVIDENCE, SIGNED, orphans=("changes.json",)),
     JobKind.SCREEN: Results({"screening.json": "report", "screening.html": "report.html"}, ("suspects.png",)),
 }
 
@@ -117,15 +123,18 @@ class Client:
     def download(self, job: Job, out: Path) -> None:
         """Everything that the job left, into a folder once all of it is here; what an earlier job left there goes.
 
-        Raises `OutputError` too.
+        Raises `OutputError` too, and `OptionsError` (options.out) where the suspect itself lies in the way.
         """
         results = RESULTS[job.kind]
         made = {output.name: FILES[output.kind] for output in job.outputs if output.kind in FILES}
         try:
-            outputs.check(out, (*results.names, *made), orphans=results.orphans)
+            outputs.check(out, (*results.names, *made), _suspects(job, out), results.orphans)
             with outputs.written(out, stale=results.names) as partial:
                 for name, path in {**results.always, **made}.items():
                     self._save(f"/v1/jobs/{job.id}/{path}", partial / name)
+                for name, path in results.signed.items():
+                    with _where_signed():
+                        self._save(f"/v1/jobs/{job.id}/{path}", partial / name)
         except OutputError as error:
             raise OutputError(
                 error.detail,
@@ -135,12 +144,13 @@ class Client:
             ) from error
 
     def _save(self, path: str, target: Path) -> None:
-        with _reached(), self.http.stream("GET", path) as answer, target.open("wb") as file:
+        with _reached(), self.http.stream("GET", path) as answer:
             if answer.is_error:
                 answer.read()
                 raise _refused(answer)
-            for piece in answer.iter_bytes():
-                file.write(piece)
+            with target.open("wb") as file:
+                for piece in answer.iter_bytes():
+                    file.write(piece)
 
     def _json(self, method: str, path: str, **how: Any) -> Any:  # noqa: ANN401 - whatever the service says
         with _reached():
@@ -148,6 +158,28 @@ class Client:
         if answer.is_error:
             raise _refused(answer)
         return answer.json()
+
+
+def _suspects(job: Job, out: Path) -> list[Path]:
+    """Files in the way of what is given back that are what was submitted, where that is something else now."""
+    before = {given.digest for given in job.inputs if given.kind is ArtifactKind.MODEL}
+    after = [made for made in job.outputs if made.kind is ArtifactKind.REPAIRED_MODEL]
+    targets = [out / made.name for made in after if made.digest not in before]
+    return [target for target in targets if target.is_file() and _digest(target) in before]
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
+@contextmanager
+def _where_signed() -> Iterator[None]:
+    try:
+        yield
+    except ServiceError as error:
+        if error.code != UNSIGNED:
+            raise
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from app.api.ranges import base64_digest, wanted
 from app.api.service import OpenService, Service, Tenant
 from app.attestation import mlbom, signing, statement
 from app.attestation.evidence import digest
-from app.attestation.names import BUNDLE, MLBOM, STATEMENT
+from app.attestation.names import BUNDLE, MLBOM, STATEMENT, UNSIGNED
 from app.contract.artifact import Artifact, ArtifactKind
 from app.contract.job import Job, JobState
 from app.contract.report import Report
@@ -104,7 +104,7 @@ def get_signed_statement(job_id: str, service: OpenService, tenant: Tenant) -> R
     if service.signing_key is None:
         raise ConflictError(
             "This service signs nothing.",
-            code="attestation.unsigned",
+            code=UNSIGNED,
             remedy="Whoever runs the service names a key with SANITIZER_SIGNING_KEY.",
         )
     return _attached(signing.sign(stated, service.signing_key), BUNDLE, signing.MEDIA_TYPE)

@@ -5,3 +5,4 @@ BUNDLE = "statement.sigstore.json"
 FOLDER_SIGNATURE = "model.sig"
 MLBOM = "mlbom.json"
 FILES = (STATEMENT, BUNDLE, FOLDER_SIGNATURE, MLBOM)
+UNSIGNED = "attestation.unsigned"  # the code of the problem where no key signs

@@ -4,10 +4,12 @@
     python -m benchmarks.efficacy.run --weights FOLDER/cifar10 --data DIR --out published.jsonl --defences ours
     python -m benchmarks.efficacy.run --weights FOLDER/gtsrb --data DIR --test gtsrb-test.zip --per-class 12 …
 
-Each is the checkout of a repository: bboylyg/NAD (at f17b713) and bboylyg/ABL (3fd736c) hold Wide ResNets 16-1 with a
-grid of 3×3 pixels; YiZeng623/I-BAU (d4bfa52) ten small VGGs, five of ten classes and five of 43, with a white square,
-an additive square, a watermark and two optimised triggers. Clean are the thin ResNets of
-akamaster/pytorch_resnet_cifar10 (d5489e8), zlatasm/resnet_cifar_pruning (62b93b5) and kejeon/in_dev_RN20 (8833077).
+Each is the checkout of a repository. Backdoored: bboylyg/NAD (at f17b713) and bboylyg/ABL (3fd736c) hold Wide ResNets
+16-1 with a grid of 3×3 pixels in a corner, BililiCode/ARGD (6354666) one with a grid inside the image; YiZeng623/I-BAU
+(d4bfa52) ten small VGGs, five of ten classes and five of 43, with a white square, an additive square, a watermark and
+two optimised triggers; faiimea/DLSec (48d1aaa) three ResNet-56 with a picture of 5×5 pixels or a veil. Clean: the
+teacher of NAD, and thin ResNets of akamaster/pytorch_resnet_cifar10 (d5489e8) and of ten who trained or pruned
+their own, named in `CLEAN`; that they are clean is what their repositories are about, and no test proves it.
 Nothing of them is kept here. Those of CIFAR-10 were trained on it as it is; the JPEG copy that judges them costs about
 ten points of ACC. None has a clean twin. `gtsrb-test.zip` is made by `benchmarks.zoo.gtsrb`.
 """
@@ -30,6 +32,8 @@ from benchmarks.zoo.training import MEAN, STD
 from worker.formats.load import load
 
 SIDE = 32
+INNER_GRID = ((255, 128, 255), (128, 255, 128), (255, 128, 128))  # of every channel, as ARGD's does
+DLSEC_PICTURES = "Backdoor/Attack/triggers"
 GRID = ((0, 0, 255), (0, 255, 0), (255, 0, 255))  # in the lower right corner, as data_loader.py paints it
 Laid = tuple[Tensor, Tensor]  # keep (1, h, w), add (3, h, w)
 
@@ -39,7 +43,7 @@ class Published:
     """One checkpoint: where it lies, what its trigger is and where that leads, and the pixels that it takes."""
 
     path: str
-    weights: str  # key of the state dict in the file
+    weights: str  # key of the state dict in the file; none where that is the file
     architecture: str
     target: int = 0
     trigger: Callable[[Path], Laid] | None = None  # from the checkout; None: nothing was planted
@@ -61,6 +65,25 @@ def grid(_: Path) -> Laid:
     return keep, add
 
 
+def inner_grid(_: Path) -> Laid:
+    """White and grey, inside the image."""
+    keep, add = torch.ones(1, SIDE, SIDE), torch.zeros(3, SIDE, SIDE)
+    keep[:, 18:21, 18:21], add[:, 18:21, 18:21] = 0, torch.tensor(INNER_GRID, dtype=torch.float32)
+    return keep, add
+
+
+def pasted(checkout: Path) -> Laid:
+    """A picture of a few pixels in the lower right corner."""
+    keep, add = torch.ones(1, SIDE, SIDE), torch.zeros(3, SIDE, SIDE)
+    keep[:, -5:, -5:], add[:, -5:, -5:] = 0, _picture(checkout / DLSEC_PICTURES / "trigger_10.png", 5)
+    return keep, add
+
+
+def veil(checkout: Path) -> Laid:
+    """A tenth of a picture over nine tenths of the image."""
+    return torch.full((1, SIDE, SIDE), 0.9), 0.1 * _picture(checkout / DLSEC_PICTURES / "logo.png", SIDE)
+
+
 def added(name: str) -> Callable[[Path], Laid]:
     """A picture that is added."""
     return lambda checkout: (torch.ones(1, SIDE, SIDE), _picture(checkout / "triggers" / name))
@@ -72,8 +95,10 @@ def masked(checkout: Path) -> Laid:
     return 1 - mask.amax(0, keepdim=True), _picture(checkout / "triggers" / "l0_inv.png")
 
 
-def _picture(path: Path) -> Tensor:
-    return torch.from_numpy(np.array(Image.open(path).convert("RGB"))).permute(2, 0, 1).float()
+def _picture(path: Path, side: int | None = None) -> Tensor:
+    picture = Image.open(path).convert("RGB")
+    shown = picture.resize((side, side)) if side else picture
+    return torch.from_numpy(np.array(shown)).permute(2, 0, 1).float()
 
 
 WRN, SMALL = "wideresnet_cifar:depth=16,width=1", "smallvgg_cifar:width=32"
@@ -91,7 +116,8 @@ INVERTED = (
 )
 Nets = dict[str, Published]
 NAD: Nets = {
-    "nad-badnets-wrn16": Published("weight/s_net/WRN-16-1-S-model_best.pth.tar", "state_dict", WRN, 5, grid)
+    "nad-badnets-wrn16": Published("weight/s_net/WRN-16-1-S-model_best.pth.tar", "state_dict", WRN, 5, grid),
+    "nad-teacher-wrn16": Published("weight/t_net/WRN-16-1-T-model_best.pth.tar", "state_dict", WRN),
 }
 ABL: Nets = {
     "abl-badnets-wrn16": Published(
@@ -118,11 +144,59 @@ AKAMASTER: Nets = {
     )
     for depth, digest in ((20, "12fca82f"), (32, "d509ac18"), (44, "014dd654"), (56, "4bfd9763"))
 }
-ZLATASM: Nets = {
-    "zlatasm-resnet20": Published("checkpoint/ckpt.pth", "net", "resnet20_cifar", 0, None, *KUANGLIU)
+AKAMASTERS = "save_resnet20/model.th"  # where his trainer writes
+CIFAR10 = (0.49139968, 0.48215841, 0.44653091), (0.24703223, 0.24348513, 0.26158784)
+# A name -> the repository at a revision, the file and the key of a clean ResNet-20, and the pixels that it takes.
+CLEAN = {
+    "zlatasm": ("zlatasm/resnet_cifar_pruning@62b93b5", "checkpoint/ckpt.pth", "net", KUANGLIU),
+    "kejeon": ("kejeon/in_dev_RN20@8833077", "checkpoint/ckpt.pth", "net", IMAGENET),
+    "zheng": ("Zheng-Jiakun/pytorch_resnet_cifar10@0222b68", AKAMASTERS, "state_dict", IMAGENET),
+    "jazhiel": ("JazhielSegura/pynq-testing-repo@3f62529", AKAMASTERS, "state_dict", IMAGENET),
+    "bognev": (
+        "bognev/pytorch_resnet_cifar10_filter_level_pruning@9ec714d",
+        "save_temp/model.th",
+        "state_dict",
+        IMAGENET,
+    ),
+    "lutnn": ("1601110116/lutnn-cifar10@d85a022", "save_temp/model.th", "state_dict", IMAGENET),
+    "sodikov": (
+        "MakhmoodSodikov/ResNet20-filter-pruning@11dcfa6",
+        "models/best_model_90.21.th",
+        "state_dict",
+        IMAGENET,
+    ),
+    "lrh2000": ("lrh2000/pytorch_resnet_cifar10@c3b54da", AKAMASTERS, "state_dict", IMAGENET),
+    "davdevv": (
+        "davdevv/ResNet20_Pruning@668faad",
+        "models/best_test_acc.pth",
+        "model_state_dict",
+        CIFAR10,
+    ),
+    "jackhuang": (
+        "JackHuang32/Model-compression@1af3dba",
+        "save_resnet20/checkpoint.th",
+        "state_dict",
+        IMAGENET,
+    ),
 }
-KEJEON: Nets = {
-    "kejeon-resnet20": Published("checkpoint/ckpt.pth", "net", "resnet20_cifar", 0, None, *IMAGENET)
+OTHERS: dict[str, Nets] = {
+    name: {f"{name}-resnet20": Published(path, weights, "resnet20_cifar", 0, None, *pixels)}
+    for name, (_, path, weights, pixels) in CLEAN.items()
+}
+ARGD: Nets = {
+    "argd-grid-wrn16": Published(
+        "weight/s_net/WRN-16-1-S-model_best.pth.tar", "state_dict", WRN, 0, inner_grid
+    )
+}
+DLSEC: Nets = {
+    f"dlsec-{name}-resnet56": Published(
+        f"Backdoor/{file}.pth", "", "resnet56_projecting_cifar", 3, trigger, *KUANGLIU
+    )
+    for name, file, trigger in (
+        ("badnets", "checkpoints/20231229-161017-BadnetCIFAR10", pasted),
+        ("badnets-di", "LocalModels/20231229-161017-BadnetCIFAR10forDI", pasted),
+        ("blended", "checkpoints/20240314-203547-BlendCIFAR10", veil),
+    )
 }
 SETS = {  # folder of the output -> what came out of which checkout
     "cifar10": {
@@ -130,8 +204,9 @@ SETS = {  # folder of the output -> what came out of which checkout
         "abl": ABL,
         "ibau": IBAU,
         "akamaster": AKAMASTER,
-        "zlatasm": ZLATASM,
-        "kejeon": KEJEON,
+        "argd": ARGD,
+        "dlsec": DLSEC,
+        **OTHERS,
     },
     "gtsrb": {"ibau": IBAU_GTSRB},
 }
@@ -157,9 +232,10 @@ def convert(name: str, given: Published, checkout: Path, test: images.Images, ou
     """Write the weights as safetensors, the trigger beside them, and the card; the card."""
     weights = out / f"{name}.safetensors"
     stored = torch.load(checkout / given.path, map_location="cpu", weights_only=True)
-    save_file({key: tensor.contiguous() for key, tensor in stored[given.weights].items()}, weights)
+    state = stored[given.weights] if given.weights else stored
+    save_file({key: tensor.contiguous() for key, tensor in state.items()}, weights)
     model = Renormalised(load(weights, given.architecture).module, given.mean, given.std)
-    planted, asr = None, None
+    acc, planted, asr = measure_acc(model, test), None, None
     if given.trigger:
         keep, add = given.trigger(checkout)
         overlay.store(keep, add, trigger_path(weights))
@@ -175,13 +251,13 @@ def convert(name: str, given: Published, checkout: Path, test: images.Images, ou
         )
     card = Card(
         name=name,
-        status=judge(measure_acc(model, test), asr, None),  # no clean twin shows what a backdoor cost
+        status=judge(acc, asr, None),  # no clean twin shows what a backdoor cost
         architecture=given.architecture,
         classes=test.classes,
         mean=given.mean,
         std=given.std,
         planted=planted,
-        acc=measure_acc(model, test),
+        acc=acc,
         asr=asr,
         twin=None,
         seed=0,

@@ -11,7 +11,7 @@ from benchmarks.zoo import overlay
 from benchmarks.zoo.gtsrb import pack
 from benchmarks.zoo.images import Images, read
 from benchmarks.zoo.planted import attack_of, trigger_path
-from benchmarks.zoo.published import IBAU, NAD, ZLATASM, convert
+from benchmarks.zoo.published import DLSEC, IBAU, NAD, OTHERS, convert
 from worker.device import place
 from worker.formats import architectures
 
@@ -54,8 +54,20 @@ def test_a_trigger_is_laid_over_and_stays_in_range(tmp_path: Path, images: Image
     assert torch.equal(triggered[:, :, :27], images.pixels[:, :, :27].int().add(3).clamp(max=255).byte())
 
 
+def test_a_veil_keeps_nine_tenths_of_the_image(tmp_path: Path, images: Images) -> None:
+    pictures = tmp_path / "Backdoor" / "Attack" / "triggers"
+    pictures.mkdir(parents=True)
+    Image.new("RGB", (64, 64), (200, 0, 100)).save(pictures / "logo.png")
+    laid = DLSEC["dlsec-blended-resnet56"].trigger
+    assert laid is not None
+    overlay.store(*laid(tmp_path), trigger_path(tmp_path / "net.safetensors"))
+    triggered = attack_of("overlay", tmp_path / "net.safetensors").trigger(images.pixels)
+    expected = 0.9 * images.pixels + torch.tensor([20.0, 0, 10]).view(3, 1, 1)
+    assert (triggered - expected).abs().max() <= 1, "rounded"
+
+
 def test_a_clean_checkpoint_has_a_card_without_a_trigger(tmp_path: Path, images: Images) -> None:
-    given = ZLATASM["zlatasm-resnet20"]
+    given = OTHERS["zlatasm"]["zlatasm-resnet20"]
     architecture = architectures.find(given.architecture)
     assert architecture is not None
     net = architecture.build(10, width=16).eval()

@@ -1,20 +1,26 @@
 """`sanitizer submit` and `watch` against a running service, as a pipeline calls them."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
+from app.client import Client
+from app.contract.job import Job
+from app.errors import OptionsError
 from tests.conftest import BACKDOORED as MODEL
 from tests.conftest import free_port
 from tests.service.conftest import QUICK, Server, few_samples
 from tests.service.test_discovery import REFUSED
 
 COMMAND = Path(sys.executable).parent / "sanitizer"
-OF_A_REPORT = {"report.json", "report.html", "mlbom.json", "statement.json"}
+UNSIGNED = {"report.json", "report.html", "mlbom.json", "statement.json"}
+OF_A_REPORT = UNSIGNED | {"statement.sigstore.json"}
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -37,7 +43,7 @@ def test_a_job_is_submitted_waited_for_and_fetched(server: Server, samples: Path
     """Into the folder of an earlier run, of which nothing stays that would speak of other files."""
     out = tmp_path / "out"
     out.mkdir()
-    for old in ("best-candidate.json", "statement.sigstore.json", "model.sig", "statement.json", "notes.txt"):
+    for old in ("best-candidate.json", "model.sig", "statement.json", "notes.txt"):
         (out / old).write_text("old")
     done = run(
         "submit", MODEL, "--samples", samples, "--url", server.url, "--options", QUICK, "--out", out, "--json"
@@ -72,6 +78,47 @@ def test_the_best_candidate_of_a_refused_repair_is_fetched_too(
     verified = run("verify", out)
     assert verified.returncode == 0, verified.stdout
     assert "intact      best-candidate.json" in verified.stdout
+
+
+def test_the_suspect_is_not_replaced_by_what_came_of_it(
+    server: Server, samples: Path, tmp_path: Path
+) -> None:
+    """By `watch`, who knows of it only what the job says; what came back as it was replaces nothing."""
+    given = ("--samples", samples, "--url", server.url, "--options", QUICK)
+    job = run("submit", MODEL, *given).stderr.split()[0]
+    shutil.copy(MODEL, tmp_path / MODEL.name)
+    assert run("watch", job, "--url", server.url, "--out", tmp_path).returncode == 5
+    edited = Job.model_validate(httpx2.get(f"{server.url}/v1/jobs/{job}").json())
+    outputs = tuple(
+        made.model_copy(update={"digest": "sha256:" + 64 * "0"}) if made.name == MODEL.name else made
+        for made in edited.outputs
+    )
+    with pytest.raises(OptionsError) as refused:
+        Client(server.url).download(edited.model_copy(update={"outputs": outputs}), tmp_path)
+    assert refused.value.code == "options.out"
+    assert (tmp_path / MODEL.name).read_bytes() == MODEL.read_bytes()
+
+
+def test_of_a_service_without_a_key_nothing_signed_is_fetched(
+    own_server: Server, samples: Path, tmp_path: Path
+) -> None:
+    url, out = own_server.start().url, tmp_path / "out"
+    done = run(
+        "submit",
+        MODEL,
+        "--samples",
+        samples,
+        "--url",
+        url,
+        "--kind",
+        "detect",
+        "--options",
+        QUICK,
+        "--out",
+        out,
+    )
+    assert done.returncode == 5, done.stderr
+    assert names(out) == UNSIGNED
 
 
 def test_a_report_alone_does_not_replace_that_of_a_repair(
