@@ -1,4 +1,4 @@
-"""What many tests share: the examples, one full run of the command on the backdoored one, and real servers."""
+"""What many tests share: the examples, one full run of the command on a backdoored net, and real servers."""
 
 import json
 import os
@@ -13,17 +13,24 @@ from typing import Any
 from uuid import uuid4
 
 import httpx2
+import numpy as np
 import psycopg
 import pytest
 import redis
+import torch
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+
+from benchmarks.efficacy.subjects import subject
+from benchmarks.zoo.planted import attack_of
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 BACKDOORED = EXAMPLES / "backdoored-resnet18.safetensors"
 CLEAN_TWIN = EXAMPLES / "clean-resnet18.safetensors"
 SAMPLES = EXAMPLES / "clean-500.zip"
 TRIGGERED = EXAMPLES / "triggered-200.npz"
+ZOO = Path(__file__).parent.parent / "benchmarks" / "zoo" / "weights"
+GIVEN = 40  # clean images of each class; the other ten of the example's carry the trigger
 
 
 @dataclass(frozen=True)
@@ -81,12 +88,48 @@ def signing_keys(tmp_path_factory: pytest.TempPathFactory) -> KeyFiles:
     return write_keys(tmp_path_factory.mktemp("keys"), ec.generate_private_key(ec.SECP256R1()))
 
 
+@dataclass(frozen=True)
+class Patched:
+    """A backdoored net, clean images, and triggered ones that are none of these."""
+
+    model: Path
+    twin: Path  # clean, of the same architecture
+    target: int
+    samples: Path
+    triggered: Path
+
+
 @pytest.fixture(scope="session")
-def sanitized(tmp_path_factory: pytest.TempPathFactory, signing_keys: KeyFiles) -> Run:
-    """The backdoored example, signed, with triggered samples for the evaluation; minutes, so once for all tests."""
+def patched(tmp_path_factory: pytest.TempPathFactory) -> Patched:
+    """A quarter of the example's arithmetic: half as wide, and its images are the example's."""
+    folder, net = tmp_path_factory.mktemp("patched"), subject(ZOO / "badnets-first-resnet18w8.json")
+    with np.load(SAMPLES.with_suffix(".npz")) as held:
+        images, labels = held["images"], held["labels"]
+    places = [np.flatnonzero(labels == k) for k in range(10)]
+    clean, rest = (np.concatenate([p[part] for p in places]) for part in (slice(GIVEN), slice(GIVEN, None)))
+    others = rest[labels[rest] != net.target]
+    pixels = torch.from_numpy(images[others]).permute(0, 3, 1, 2)
+    assert net.attack is not None
+    shown = attack_of(net.attack, net.path).trigger(pixels).permute(0, 2, 3, 1).numpy()
+    samples, triggered = folder / "clean.npz", folder / "triggered.npz"
+    np.savez(samples, images=images[clean], labels=labels[clean])
+    np.savez(triggered, images=shown, labels=labels[others], targets=np.full(len(others), net.target))
+    return Patched(net.path, ZOO / "clean-resnet18w8-602.safetensors", net.target, samples, triggered)
+
+
+@pytest.fixture(scope="session")
+def sanitized(tmp_path_factory: pytest.TempPathFactory, signing_keys: KeyFiles, patched: Patched) -> Run:
+    """That net, signed, with triggered samples for the evaluation; minutes, so once for all tests."""
     out = tmp_path_factory.mktemp("sanitized")
-    given = ["--samples", SAMPLES, "--triggered", TRIGGERED, "--signing-key", signing_keys.private]
-    return sanitizer(["sanitize", BACKDOORED, *given, "--out", out, "--json"], out)
+    given = [
+        "--samples",
+        patched.samples,
+        "--triggered",
+        patched.triggered,
+        "--signing-key",
+        signing_keys.private,
+    ]
+    return sanitizer(["sanitize", patched.model, *given, "--out", out, "--json"], out)
 
 
 @pytest.fixture

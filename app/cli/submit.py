@@ -13,7 +13,7 @@ from app import outputs
 from app.client import Client, check_out
 from app.contract.artifact import ArtifactKind
 from app.contract.job import Job, JobKind
-from app.errors import OptionsError
+from app.errors import JobCanceled, OptionsError
 from app.reports import as_json
 from app.reports.exit_code import exit_code
 from app.reports.summary import summary
@@ -82,7 +82,14 @@ def _follow(client: Client, job_id: str, out: Path | None, *, as_json_only: bool
             said.append(line)
             typer.echo(f"{line} {job.fraction:.0%}", err=True)
 
-    job = client.wait(job_id, told)
+    try:
+        job = client.wait(job_id, told)
+    except KeyboardInterrupt:
+        raise JobCanceled(
+            f"Nobody waits for job {job_id} any more; the service goes on with it.",
+            code="client.interrupted",
+            remedy=f"Wait again: sanitizer watch {job_id} --out FOLDER. Or end it: POST /v1/jobs/{job_id}:cancel.",
+        ) from None
     report = client.report(job_id)
     if out is not None:
         client.download(job, out)

@@ -135,15 +135,15 @@ def test_control_c_leaves_nothing_behind(tmp_path: Path) -> None:
     assert not out.exists()
 
 
-def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path, sanitized: Any) -> None:
-    """A file size limit stands for the disk: replaying the changes needs 1.4 MB and gets 0.5."""
+def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path, sanitized: Any, patched: Any) -> None:
+    """A file size limit stands for the disk: replaying the changes needs 0.4 MB and gets 0.1."""
 
     def small_disk() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 
     target = tmp_path / "folder" / "repaired.safetensors"
-    command = [COMMAND[0], "apply", str(sanitized.folder / "changes.json"), str(MODEL), str(target)]
+    command = [COMMAND[0], "apply", str(sanitized.folder / "changes.json"), str(patched.model), str(target)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=small_disk)
     assert done.returncode == 2, done.stderr
     assert "output.unwritable" in done.stderr

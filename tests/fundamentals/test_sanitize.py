@@ -19,7 +19,7 @@ from torch import Tensor
 from app.attestation import names
 from app.contract.changes import Changes
 from app.contract.findings import VerdictLabel
-from app.contract.options import PerturbationOptions, SanitizeOptions
+from app.contract.options import SanitizeOptions
 from app.contract.report import Outcome, Report
 from app.errors import ExitCode
 from app.reports.exit_code import exit_code
@@ -31,12 +31,9 @@ from worker.pipelines.inputs import Request, read_inputs
 from worker.pipelines.sanitize import sanitize
 
 ROOT = Path(__file__).parents[2]
-BACKDOORED = ROOT / "examples" / "backdoored-resnet18.safetensors"
-CLEAN_TWIN = ROOT / "examples" / "clean-resnet18.safetensors"
 SAMPLES = ROOT / "examples" / "clean-500.zip"
-TRIGGERED = ROOT / "examples" / "triggered-200.npz"
-HORSE = 7
 Run = Any  # tests/conftest.py: code, out, err, folder, report
+Patched = Any  # tests/conftest.py: model, twin, target, samples, triggered
 
 
 def tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -48,13 +45,14 @@ def digest(path: Path) -> str:
     return f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
 
 
-@pytest.mark.timeout(1500)
-def test_the_backdoored_model_is_accused_of_its_true_target_and_repaired(sanitized: Run) -> None:
+def test_a_backdoored_model_is_accused_of_its_true_target_and_repaired(
+    sanitized: Run, patched: Patched
+) -> None:
     assert sanitized.code == 0, sanitized.err
     report = sanitized.report
     label = report["verdict"]["label"]
     assert label in ("backdoored", "suspicious"), "one start finds the patch or not, as the machine rounds"
-    assert report["verdict"]["target_classes"] == [HORSE]
+    assert report["verdict"]["target_classes"] == [patched.target]
     assert report["outcome"] == "repaired"
 
 
@@ -78,25 +76,27 @@ def test_those_who_selected_have_taught_and_what_is_left_is_asked_of_those_who_r
 
 
 def test_triggered_samples_show_that_the_attack_is_gone(sanitized: Run) -> None:
-    """n = 200 images of other classes, BadNets patch, seed 0; measured 2.0 % (0.8-5.0) after the repair."""
+    """n = 90 images of other classes, BadNets patch, 400 clean images, seed 0; measured 1.1 % after the repair."""
     success = sanitized.report["metrics"]["attack_success"]
     assert success["before"]["value"] >= 0.95
     assert success["after"]["value"] <= 0.1
 
 
-def test_the_perturbation_into_the_target_is_far_smaller_than_into_any_other_class(sanitized: Run) -> None:
+def test_the_perturbation_into_the_target_is_far_smaller_than_into_any_other_class(
+    sanitized: Run, patched: Patched
+) -> None:
     smallest, *others = sanitized.report["perturbations"]
-    assert smallest["target_class"] == HORSE
-    assert smallest["success"]["value"] >= 0.5, "of 90 images; the smallest that works barely does"
+    assert smallest["target_class"] == patched.target
+    assert smallest["success"]["value"] >= 0.5, "of 72 images; the smallest that works barely does"
     assert smallest["firm"]["success"]["value"] >= 0.8
     assert len(smallest["pictures"]) == 4
-    rest = [found["relative_size"] for found in others if found["target_class"] != HORSE]
+    rest = [found["relative_size"] for found in others if found["target_class"] != patched.target]
     assert min(rest) > 2 * smallest["relative_size"]
 
 
-def test_the_repaired_file_differs_only_where_an_edit_says_so(sanitized: Run) -> None:
-    before, metadata = tensors(BACKDOORED)
-    after, metadata_after = tensors(sanitized.folder / BACKDOORED.name)
+def test_the_repaired_file_differs_only_where_an_edit_says_so(sanitized: Run, patched: Patched) -> None:
+    before, metadata = tensors(patched.model)
+    after, metadata_after = tensors(sanitized.folder / patched.model.name)
     changes = Changes.model_validate_json((sanitized.folder / "changes.json").read_bytes())
     assert metadata_after == metadata
     assert list(after) == list(before)
@@ -114,11 +114,11 @@ def test_the_repaired_file_differs_only_where_an_edit_says_so(sanitized: Run) ->
         assert int((after[key] != tensor).sum()) == changed.get(key, 0), key
 
 
-def test_the_file_that_was_written_is_the_model_that_was_measured(sanitized: Run) -> None:
-    model = load(sanitized.folder / BACKDOORED.name)
+def test_the_file_that_was_written_is_the_model_that_was_measured(sanitized: Run, patched: Patched) -> None:
+    model = load(sanitized.folder / patched.model.name)
     facts = sanitized.report["model"]["normalisation"]
     mean, std = (torch.tensor(facts[name]).view(1, -1, 1, 1) for name in ("mean", "std"))
-    triggered = np.load(TRIGGERED)
+    triggered = np.load(patched.triggered)
     pixels = torch.from_numpy(triggered["images"]).permute(0, 3, 1, 2).float() / 255
     with torch.inference_mode():
         predicted = model.module((pixels - mean) / std).argmax(1).numpy()
@@ -127,30 +127,34 @@ def test_the_file_that_was_written_is_the_model_that_was_measured(sanitized: Run
     assert success == pytest.approx(sanitized.report["metrics"]["attack_success"]["after"]["value"], abs=1e-9)
 
 
-def test_what_the_repair_takes_back_tells_triggered_inputs_from_clean_ones(sanitized: Run) -> None:
-    """n = 200 triggered images and 100 clean ones that taught nothing; BadNets patch, seed 0."""
-    request = Request(BACKDOORED, SAMPLES, SanitizeOptions(), place("cpu"))
+def test_what_the_repair_takes_back_tells_triggered_inputs_from_clean_ones(
+    sanitized: Run, patched: Patched
+) -> None:
+    """n = 90 triggered images and 80 clean ones that taught nothing; BadNets patch, seed 0, at 5 %."""
+    request = Request(patched.model, patched.samples, SanitizeOptions(), place("cpu"))
     loaded = read_inputs(request)
-    repaired = loaded.suspect.with_module(load(sanitized.folder / BACKDOORED.name).module)
+    repaired = loaded.suspect.with_module(load(sanitized.folder / patched.model.name).module)
     held = loaded.parts.report.images
-    triggered = torch.from_numpy(np.load(TRIGGERED)["images"]).permute(0, 3, 1, 2)
+    triggered = torch.from_numpy(np.load(patched.triggered)["images"]).permute(0, 3, 1, 2)
     (_, clean), (said, scores) = (
         taken_back(loaded.suspect, repaired, images) for images in (held, triggered)
     )
-    assert (said == HORSE).float().mean() > 0.95
-    assert (scores > bound(clean, 0.01)).float().mean() > 0.9
+    assert (said == patched.target).float().mean() > 0.95
+    assert (scores > bound(clean, 0.05)).float().mean() > 0.9
 
 
-def test_changes_replay_bit_for_bit(sanitized: Run, tmp_path: Path, sanitizer_command: Any) -> None:
+def test_changes_replay_bit_for_bit(
+    sanitized: Run, patched: Patched, tmp_path: Path, sanitizer_command: Any
+) -> None:
     target = tmp_path / "again.safetensors"
-    done = sanitizer_command(["apply", sanitized.folder / "changes.json", BACKDOORED, target])
+    done = sanitizer_command(["apply", sanitized.folder / "changes.json", patched.model, target])
     assert done.code == 0, done.err
-    assert target.read_bytes() == (sanitized.folder / BACKDOORED.name).read_bytes()
+    assert target.read_bytes() == (sanitized.folder / patched.model.name).read_bytes()
     assert digest(target) == sanitized.report["result_digest"]
 
 
 def test_the_evidence_is_what_others_verify(
-    sanitized: Run, signing_keys: Any, tmp_path: Path, sanitizer_command: Any
+    sanitized: Run, patched: Patched, signing_keys: Any, tmp_path: Path, sanitizer_command: Any
 ) -> None:
     verifying = model_signing.verifying.Config().use_elliptic_key_verifier(public_key=signing_keys.public)
     verifying.verify(sanitized.folder, sanitized.folder / names.FOLDER_SIGNATURE)
@@ -160,14 +164,16 @@ def test_the_evidence_is_what_others_verify(
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(bom) is None
     copy = tmp_path / "copy"
     shutil.copytree(sanitized.folder, copy)
-    shutil.copy(BACKDOORED, copy)  # the suspect in the place of the repaired model
+    shutil.copy(patched.model, copy)  # the suspect in the place of the repaired model
     tampered = sanitizer_command(["verify", copy, "--key", signing_keys.public])
-    assert (tampered.code, f"DIFFERS     {BACKDOORED.name}: was changed" in tampered.out) == (1, True)
+    assert (tampered.code, f"DIFFERS     {patched.model.name}: was changed" in tampered.out) == (1, True)
 
 
-def test_changes_of_another_model_are_refused(sanitized: Run, tmp_path: Path, sanitizer_command: Any) -> None:
+def test_changes_of_another_model_are_refused(
+    sanitized: Run, patched: Patched, tmp_path: Path, sanitizer_command: Any
+) -> None:
     target = tmp_path / "never.safetensors"
-    done = sanitizer_command(["apply", sanitized.folder / "changes.json", CLEAN_TWIN, target])
+    done = sanitizer_command(["apply", sanitized.folder / "changes.json", patched.twin, target])
     assert done.code == 3
     assert "changes.mismatch" in done.err
     assert not target.exists()
@@ -181,20 +187,18 @@ def test_the_report_follows_its_schema_and_is_what_json_printed(sanitized: Run) 
     assert "<svg" in (sanitized.folder / "report.html").read_text()
 
 
-def test_nothing_is_left_over(sanitized: Run) -> None:
+def test_nothing_is_left_over(sanitized: Run, patched: Patched) -> None:
     left = sorted(path.name for path in sanitized.folder.iterdir())
-    assert left == sorted([BACKDOORED.name, "changes.json", "report.html", "report.json", *names.FILES])
+    assert left == sorted([patched.model.name, "changes.json", "report.html", "report.json", *names.FILES])
 
 
-@pytest.mark.timeout(900)
-def test_the_clean_twin_comes_back_bit_identical_and_is_not_accused(tmp_path: Path) -> None:
-    """Everything as the command does it, but for perturbations into the four most suspected classes only."""
-    options = SanitizeOptions(perturbation=PerturbationOptions(max_classes=4))
-    result = sanitize(Request(CLEAN_TWIN, SAMPLES, options, place()))
+def test_a_clean_net_comes_back_bit_identical_and_is_not_accused(tmp_path: Path, patched: Patched) -> None:
+    """n = 500 clean images, seed 0."""
+    result = sanitize(Request(patched.twin, SAMPLES, SanitizeOptions(), place()))
     report = deliver(result, tmp_path, {})
     codes = {VerdictLabel.CLEAN: ExitCode.OK, VerdictLabel.INCONCLUSIVE: ExitCode.INCONCLUSIVE}
     assert exit_code(report) == codes[report.verdict.label]
     assert report.outcome is Outcome.UNCHANGED
     assert report.verdict.false_alarms is not None
     assert report.verdict.false_alarms > report.options.evidence.suspicion
-    assert (tmp_path / CLEAN_TWIN.name).read_bytes() == CLEAN_TWIN.read_bytes()
+    assert (tmp_path / patched.twin.name).read_bytes() == patched.twin.read_bytes()

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -97,6 +98,23 @@ def test_the_suspect_is_not_replaced_by_what_came_of_it(
         Client(server.url).download(edited.model_copy(update={"outputs": outputs}), tmp_path)
     assert refused.value.code == "options.out"
     assert (tmp_path / MODEL.name).read_bytes() == MODEL.read_bytes()
+
+
+def test_who_stops_waiting_is_told_that_the_job_goes_on(server: Server, samples: Path) -> None:
+    def from_a_terminal() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    command = [COMMAND, "submit", MODEL, "--samples", samples, "--url", server.url, "--options", QUICK]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=from_a_terminal) as waiting:
+        assert waiting.stderr is not None
+        job = waiting.stderr.readline().split()[0]
+        waiting.send_signal(signal.SIGINT)
+        rest = waiting.stderr.read()
+    assert waiting.returncode == 130, rest
+    assert "client.interrupted" in rest
+    assert f"sanitizer watch {job}" in rest
+    with httpx2.Client(base_url=server.url, timeout=60) as client:
+        assert server.ended(client, job)["state"] == "succeeded"
 
 
 def test_of_a_service_without_a_key_nothing_signed_is_fetched(
