@@ -4,6 +4,7 @@ A fit means every key with its shape, and no other key. Comparing costs no memor
 """
 
 import difflib
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ LEFTOVERS = (".neuron_mask", ".neuron_noise", ".neuron_noise_bias")
 GUESSED_CLASSES = 10  # for a comparison with a file whose classification layer was not found
 SUGGESTIONS = 3
 PLAUSIBLE = 0.1  # share of keys and shapes below which an architecture is not worth suggesting
+DEPTH = re.compile(r"\d+")
 WAYS = "torchvision/NAME or timm/NAME (both need the vision extra)"
 
 
@@ -212,8 +214,18 @@ def _remedy(likely: list[_Candidate]) -> str:
     if likely and likely[0].comparison.exact:
         return f"Set the architecture to {likely[0].spec}, or to auto."
     return (
-        f"Set the architecture to one of {', '.join(architectures.REGISTRY)}, {WAYS}, and save the "
+        f"Set the architecture to one of {_known()}, {WAYS}, and save the "
         "weights under the keys of that architecture."
+    )
+
+
+def _known() -> str:
+    """All of ours; those that differ in depth alone share one word, as a shell would write it."""
+    depths: dict[str, list[str]] = {}
+    for name in architectures.REGISTRY:
+        depths.setdefault(DEPTH.sub("{}", name, count=1), []).extend(DEPTH.findall(name)[:1])
+    return ", ".join(
+        family.format(f"{{{','.join(of)}}}" if len(of) > 1 else "".join(of)) for family, of in depths.items()
     )
 
 
@@ -226,7 +238,7 @@ def _unknown(name: str) -> ModelError:
     known = (*architectures.REGISTRY, *vision.names())
     close = difflib.get_close_matches(name, known, n=SUGGESTIONS, cutoff=0.5)
     meant = f" Did you mean: {', '.join(close)}?" if close else ""
-    remedy = f"Use auto, or one of {', '.join(architectures.REGISTRY)}, {WAYS}."
+    remedy = f"Use auto, or one of {_known()}, {WAYS}."
     if name.startswith((vision.TORCHVISION, vision.TIMM)) and not vision.names():
         remedy = "Install torchvision and timm: pip install 'model-sanitizer[vision]'."
     return ModelError(

@@ -214,3 +214,12 @@ def test_zoo_models_are_understood_and_classify(name: str) -> None:
     assert (logits.argmax(1) == labels).double().mean() == pytest.approx(
         card["clean_accuracy_test_10000"], abs=0.04
     )
+
+
+def test_the_remedy_names_every_architecture_in_few_words() -> None:
+    with pytest.raises(ModelError) as refused:
+        resolve(state("resnet20_cifar"), "nonsense")
+    words = refused.value.remedy
+    assert "resnet{18,34,50,20,32,44,56,110}_cifar, resnet{20,32,44,56,110}_projecting_cifar" in words
+    assert "vgg{16,19}_bn_cifar, smallvgg_cifar, mobilenetv2_cifar, wideresnet_cifar" in words
+    assert len(words) < 400
