@@ -5,7 +5,7 @@ BIN := .venv/bin
 FUZZ_SECONDS ?= 60
 
 # Two halves of about equal length, side by side; one thread each, so that no thread waits spinning for another.
-HALF := tests/service tests/hostile tests/ledger tests/benchmarks
+HALF := tests/service tests/hostile tests/ledger tests/benchmarks tests/worker/pipelines
 HALVES := test-half test-other-half
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
