@@ -38,7 +38,7 @@ _CONTENTS = {
     ".storage_alignment": re.compile(rb"[0-9]{1,8}"),
     ".data/serialization_id": re.compile(rb"[0-9]{1,64}"),
 }
-_STORAGE = re.compile(r"data/[0-9]{1,20}")  # counted; torch 1.6 to 1.8 named them by their addresses
+_STORAGE = re.compile(r"data/[0-9]{1,20}")  # counted; at first torch named them by their addresses
 _CODES = {
     Kind.TRUNCATED: "model.truncated",
     Kind.TOO_MANY: "model.too_many_members",

@@ -134,7 +134,7 @@ def test_a_changed_tensor_is_the_only_change(tmp_path: Path, name: str) -> None:
 
 
 def with_addresses(state: dict[str, Tensor]) -> bytes:
-    """As torch 1.6 to 1.8 saved it: each storage has its address for a name."""
+    """As torch saved it at first: each storage has its address for a name."""
     storages: dict[str, torch.UntypedStorage] = {}
 
     class Addressing(pickle.Pickler):
