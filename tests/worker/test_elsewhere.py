@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from app.contract.changes import Edits
 from app.contract.curation import CurateOptions, Curation
 from app.contract.report import Report
 from app.contract.screening import Screening
@@ -53,13 +54,13 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def told(on: str, kind: str, few: Path) -> tuple[dict[str, Any], float]:
-    """What one job says, and a sum of what it writes."""
+def told(on: str, kind: str, few: Path) -> tuple[dict[str, Any], Edits]:
+    """What one job says, and the nearest repair, number by number."""
     torch.set_num_threads(1)
     device = elsewhere() if on == "elsewhere" else torch.device("cpu")
     request = replace(asked(**BRIEF, screen={"detector": "margin"}), placement=Placement(device))
     said: Curation | Screening | Report
-    written = 0.0
+    nearest = Edits()
     if kind == "curate":
         options = CurateOptions(budget=2, strategy="energy")
         said = curate(CurationRequest(request.model, few / "suspects.npz", options, request.placement)).report
@@ -67,8 +68,8 @@ def told(on: str, kind: str, few: Path) -> tuple[dict[str, Any], float]:
         said = screen(replace(request, samples=few / "clean.npz"), few / "suspects.npz").report
     else:
         result = sanitize(request)
-        said, written = result.report, sum(t.double().sum().item() for t in result.tensors.values())
-    return said.model_dump(exclude={"timings"}), written
+        said, nearest = result.report, result.best_edits
+    return said.model_dump(exclude={"timings"}), nearest
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +98,11 @@ def misplaced() -> list[str]:
 
 
 def test_the_emulation_refuses_what_cuda_refuses(apart: ProcessPoolExecutor) -> None:
-    assert len(apart.submit(misplaced).result()) == 4
+    added, drawn, taken, asked_of_weights = apart.submit(misplaced).result()
+    assert "meet those of the CPU" in added
+    assert "a generator of the CPU" in drawn
+    assert "numpy() is not supported" in taken
+    assert "meet those of the CPU" in asked_of_weights
 
 
 @pytest.mark.parametrize("kind", ["screen", "curate"])
@@ -111,3 +116,4 @@ def test_a_repair_elsewhere_is_the_repair_here(apart: ProcessPoolExecutor, few: 
     assert there == here
     relearned = [c for c in there[0]["repair"]["candidates"] if c["rung"] == "relearn"]
     assert any(c["pursued"] is not None or c["perturbation_success"] for c in relearned), "and it was asked"
+    assert there[1].relearned, "or the weights were not compared"
