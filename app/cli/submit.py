@@ -4,6 +4,8 @@ The exit code is that of the offline commands, so a pipeline goes on, stops, or 
 """
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -55,7 +57,11 @@ def submit(
         check_out(out, kind, inputs)
     client = Client(url, key)
     stored = {part: client.upload(part, path) for part, path in inputs.items()}
-    _follow(client, client.submit(kind, stored, given).id, out, as_json_only=as_json_only)
+    job = client.submit(kind, stored, given)
+    with _left_alone(job.id):
+        told = _teller()
+        told(job)  # its id, before anybody waits for anything
+        _follow(client, job.id, out, told, as_json_only=as_json_only)
 
 
 @commands.command()
@@ -70,10 +76,11 @@ def watch(
     """Wait for a JOB that was submitted before, and fetch what it made."""
     if out is not None:
         outputs.check(out)  # the rest when the job is known
-    _follow(Client(url, key), job, out, as_json_only=as_json_only)
+    with _left_alone(job):
+        _follow(Client(url, key), job, out, _teller(), as_json_only=as_json_only)
 
 
-def _follow(client: Client, job_id: str, out: Path | None, *, as_json_only: bool) -> None:
+def _teller() -> Callable[[Job], None]:
     said: list[str] = []
 
     def told(job: Job) -> None:
@@ -82,14 +89,26 @@ def _follow(client: Client, job_id: str, out: Path | None, *, as_json_only: bool
             said.append(line)
             typer.echo(f"{line} {job.fraction:.0%}", err=True)
 
+    return told
+
+
+@contextmanager
+def _left_alone(job_id: str) -> Iterator[None]:
+    """Whoever stops waiting, before the end or after it, is told that the service has the job still."""
     try:
-        job = client.wait(job_id, told)
+        yield
     except KeyboardInterrupt:
         raise JobCanceled(
-            f"Nobody waits for job {job_id} any more; the service goes on with it.",
+            f"Nobody waits for job {job_id} any more; the service goes on with it, and keeps what it makes.",
             code="client.interrupted",
             remedy=f"Wait again: sanitizer watch {job_id} --out FOLDER. Or end it: POST /v1/jobs/{job_id}:cancel.",
         ) from None
+
+
+def _follow(
+    client: Client, job_id: str, out: Path | None, told: Callable[[Job], None], *, as_json_only: bool
+) -> None:
+    job = client.wait(job_id, told)
     report = client.report(job_id)
     if out is not None:
         client.download(job, out)
