@@ -50,9 +50,9 @@ class Screening(Frozen):
     suspects: Suspects
     detector: Detector = Field(
         "margin",
-        description="repair: by how many nats less a repaired model says what the model says; margin: by how much "
-        "unlearned models and backdoor experts still say what the model says, in spreads; five_metrics: how unlike "
-        "those of clean images the answers to mixed and noisy copies are",
+        description="repair: by how many nats a repaired model departs from what the model says (Kullback-Leibler "
+        "divergence); margin: by how much unlearned models and backdoor experts still say what the model says, in "
+        "spreads; five_metrics: how unlike those of clean images the answers to mixed and noisy copies are",
     )
     forwards: int = Field(description="images that a model is asked about for each input")
     decisions: tuple[Decision, ...]

@@ -19,8 +19,8 @@ LIMITS = {
     "that cover the image look like clean ones.",
 }
 MEASURED = {
-    "repair": "Score: how much less a repaired model gives the input its class, in nats; what has no trigger, a repair "
-    "hardly touches.",
+    "repair": "Score: how far a repaired model departs from what the model says of the input, in nats; what has no "
+    "trigger, a repair hardly touches.",
     "margin": "Score: by how much models that lost the clean task, by unlearning and by wrong labels, still give the "
     "input its class.",
     "five_metrics": "Score: how unlike clean images the input behaves when parts of it are exchanged with clean images "

@@ -58,13 +58,12 @@ def agreement(suspect: Classifier, families: Sequence[Family], images: Tensor) -
 def taken_back(suspect: Classifier, repaired: Classifier, images: Tensor) -> tuple[Tensor, Tensor]:
     """What the suspect says of uint8 images (n, c, h, w), int64 (n,), and how much of it its repair takes back, (n,).
 
-    In nats: log p of that class by the suspect, less that by the repaired model. What a repair does not touch, it takes
-    nothing of; a triggered image loses its class.
+    In nats: log p of a class by the suspect, less that by the repaired model, as the suspect expects it over all
+    classes (the Kullback-Leibler divergence). What a repair does not touch, it takes nothing of; a triggered image
+    loses what the trigger says, be that the likeliest class or, where the trigger did not win, another one.
     """
-    before, after = (model.logits(images).log_softmax(1) for model in (suspect, repaired))
-    said = before.argmax(1)
-    lost = (before - after).gather(1, said[:, None]).squeeze(1)
-    return said, lost
+    before, after = (model.logits(images).double().log_softmax(1) for model in (suspect, repaired))
+    return before.argmax(1), (before.exp() * (before - after)).sum(1)
 
 
 def bound(clean: Tensor, rate: float) -> float:

@@ -34,16 +34,18 @@ def test_the_margin_is_that_of_the_class_that_the_suspect_says() -> None:
     assert scores.tolist() == [pytest.approx(-2.0), pytest.approx(4.0)]
 
 
-def test_what_a_repair_takes_back_is_of_the_class_that_the_suspect_says_in_nats() -> None:
+def test_what_a_repair_takes_back_is_expected_over_what_the_suspect_says() -> None:
+    """Of 0.8, 0.1 and 0.1, to 0.1, 0.1 and 0.8; nothing of what stays; and of 0.6 and 0.4 the lesser."""
     still = torch.zeros(1, 1, 1, 1)
-    suspect = Classifier(
-        Says([[math.log(8), 0, 0], [0, 20.0, 0]]), 3, still, still + 1 / 255, Placement(torch.device("cpu"))
-    )
-    repaired = suspect.with_module(Says([[0.0, 0, math.log(8)], [0, 20.0, 0]]))
-    images = torch.tensor([0, 1], dtype=torch.uint8).view(2, 1, 1, 1)
+    lesser = [math.log(0.6), math.log(0.4), -50.0]
+    says = [[math.log(8), 0, 0], [0, 20.0, 0], lesser]
+    suspect = Classifier(Says(says), 3, still, still + 1 / 255, Placement(torch.device("cpu")))
+    repaired = suspect.with_module(Says([[0.0, 0, math.log(8)], [0, 20.0, 0], [0.0, -50.0, -50.0]]))
+    images = torch.arange(3, dtype=torch.uint8).view(3, 1, 1, 1)
     said, scores = taken_back(suspect, repaired, images)
-    assert said.tolist() == [0, 1]
-    assert scores.tolist() == [pytest.approx(math.log(8)), 0.0]
+    assert said.tolist() == [0, 1, 0]
+    of_the_lesser = 0.6 * math.log(0.6) + 0.4 * (math.log(0.4) + 50)
+    assert scores.tolist() == pytest.approx([0.7 * math.log(8), 0.0, of_the_lesser], abs=1e-5)
 
 
 def test_a_bound_keeps_its_rate_on_images_that_made_no_bound() -> None:
