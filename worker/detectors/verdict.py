@@ -145,6 +145,16 @@ def judge(
     )
 
 
+def most_suspicious(heard: Heard) -> int | None:
+    """The class that the witnesses suspect most when none of them is cut; None where they say nothing of any."""
+    said = heard.said
+    if not said or _beyond_comparison(heard):
+        return None
+    scores = Null(tuple(net.said for net in shipped())).of(said).scores(said)
+    named = max(scores, key=scores.__getitem__)
+    return named if scores[named] > 0 and named != ELSEWHERE else None
+
+
 def shows_evidence(verdict: Verdict) -> bool:
     """Whether there is something to repair."""
     return verdict.label in (VerdictLabel.SUSPICIOUS, VerdictLabel.BACKDOORED)

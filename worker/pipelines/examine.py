@@ -124,7 +124,7 @@ def look_closely(
     The verdict rests on a search that hurries, as the clean nets behind it do; a repair needs the shortcut itself, and
     what natural features need, to the pixel. So the accused classes are searched from several starts, and a few others.
     """
-    closer = closely(suspect, fit, examined.aims, options, progress, _references(examined))
+    closer = closely(suspect, fit, examined.aims, options, progress, references(examined))
     found = best_of(closer)
     recalled = (p for p in examined.perturbations if p.form is Form.RECALLED)
     sizes = {**examined.sizes, **smallest(found, found)}
@@ -200,7 +200,7 @@ def closely(
     return (*found, *patches_in_places(classifier, fit, aims, told, seed, progress))
 
 
-def _references(examined: Examined) -> dict[Form, tuple[int, ...]]:
+def references(examined: Examined) -> dict[Form, tuple[int, ...]]:
     """Of each form, the classes around the median of those that are not accused; theirs will be the median as well.
 
     One more than twice as many as are accused, so that these cannot move it.

@@ -20,6 +20,7 @@ from worker.pipelines import measure, reporting
 from worker.pipelines.checkpoints import NOWHERE, Checkpoints
 from worker.pipelines.clock import Clock
 from worker.pipelines.decision import Decision
+from worker.pipelines.doubt import look_again
 from worker.pipelines.examine import examine, look_closely, upheld
 from worker.pipelines.hear import hear
 from worker.pipelines.inputs import Loaded, Request, read_evaluation, read_inputs
@@ -81,7 +82,10 @@ def decide(
     """Hear, examine, recover and choose. No triggered sample can reach this function."""
     suspect, parts = loaded.suspect, loaded.parts
     hearing = hear(suspect, parts.fit, options, clock, progress, checkpoints)
-    examined = examine(hearing, options.evidence)
+    with clock.stage(Stage.PERTURB):
+        examined = look_again(
+            suspect, parts.fit, hearing, examine(hearing, options.evidence), options, progress
+        )
     if not shows_evidence(examined.verdict):
         return Decision(examined)
     with clock.stage(Stage.PERTURB):

@@ -11,7 +11,7 @@ from app.contract.report import Epoch
 from worker.classifier import Classifier
 from worker.detectors.perturbation import ELSEWHERE, Blend, Form, Perturbation
 from worker.device import Placement
-from worker.pipelines.examine import Examined, _others, _references, look_closely
+from worker.pipelines.examine import Examined, _others, look_closely, references
 from worker.pipelines.fall import Fallen
 from worker.pipelines.hear import best_of
 from worker.samples.interface import SampleSet
@@ -108,7 +108,7 @@ def test_beside_the_accused_the_classes_around_the_median_of_the_others_are_look
         accused = Verdict(
             label=VerdictLabel.SUSPICIOUS, target_classes=targets, all_to_all=all_to_all, because="a test"
         )
-        return _references(Examined(fallen, tuple(found), {}, accused))
+        return references(Examined(fallen, tuple(found), {}, accused))
 
     assert beside(0) == {Form.PATCH: (4, 5, 6), Form.DENSE: (), Form.WARP: (6, 5, 4)}
     assert beside(0, 9)[Form.PATCH] == (2, 3, 4, 5, 6)

@@ -1,0 +1,80 @@
+"""Where the witnesses point and no perturbation of the first look is small, a patch is sought from coarse to fine."""
+
+from dataclasses import replace
+
+import pytest
+
+from app.contract.findings import VerdictLabel
+from app.contract.options import SanitizeOptions
+from app.contract.report import Epoch
+from tests.conftest import BACKDOORED, EXAMPLES
+from tests.worker.pipelines.test_examine import NOTHING
+from worker.detectors.perturbation import Form, Perturbation
+from worker.detectors.target_label import strongest
+from worker.detectors.verdict import Heard, judge, most_suspicious
+from worker.device import place
+from worker.pipelines.doubt import look_again
+from worker.pipelines.examine import Examined, examine, upheld
+from worker.pipelines.fall import Fallen
+from worker.pipelines.hear import Hearing
+from worker.pipelines.inputs import Loaded, Request, read_inputs
+
+TARGET, ANOTHER = 7, 3
+OPTIONS = SanitizeOptions.model_validate({"perturbation": {"steps": 60, "patience": 60, "batch_size": 16}})
+BEFORE = Epoch(number=0, lr=0, loss=0, accuracy=0.9, held_accuracy=0.9, label_shares=(0.1,) * 10)
+
+
+@pytest.fixture(scope="module")
+def loaded() -> Loaded:
+    return read_inputs(Request(BACKDOORED, EXAMPLES / "clean-500.zip", OPTIONS, place("cpu")))
+
+
+def pointing_at(target: int, movement: float = 6.0) -> Hearing:
+    """Unlearning moves the row of one class, and every perturbation is of the usual size."""
+    found = tuple(
+        Perturbation(k, form, NOTHING, 10.0 + k / 10, tried=20.0)
+        for form in (Form.PATCH, Form.DENSE, Form.WARP)
+        for k in range(10)
+    )
+    moved = strongest([movement if k == target else 1.0 for k in range(10)])
+    heard = Heard(strongest([0.0] * 10), moved, dict.fromkeys(range(10), 1.0), (), 10, 250)
+    return Hearing(Fallen(BEFORE, (), None, None, follows_batches=True), found, None, heard)
+
+
+def looked_again(loaded: Loaded, hearing: Hearing) -> tuple[Examined, Examined]:
+    first = examine(hearing, OPTIONS.evidence)
+    return first, look_again(loaded.suspect, loaded.parts.fit, hearing, first, OPTIONS)
+
+
+def test_a_patch_that_the_first_look_missed_makes_a_model_suspicious(loaded: Loaded) -> None:
+    """BadNets on the example; what unlearning says alone accuses nobody."""
+    hearing = pointing_at(TARGET)
+    first, after = looked_again(loaded, hearing)
+    assert first.verdict.label is VerdictLabel.INCONCLUSIVE
+    assert (after.verdict.label, after.aims) == (VerdictLabel.SUSPICIOUS, (TARGET,))
+    assert after.sizes[TARGET] < OPTIONS.evidence.relative_size
+    assert after.verdict.false_alarms is None, "the null knows nothing of this look"
+    assert f"a patch of {after.sizes[TARGET]:.2f} of the usual size" in after.verdict.because
+    assert upheld(hearing, after, OPTIONS.evidence) is after
+
+
+def test_where_no_small_patch_leads_nothing_changes(loaded: Loaded) -> None:
+    first, after = looked_again(loaded, pointing_at(ANOTHER))
+    assert after is first
+
+
+def test_who_is_accused_or_cleared_already_is_not_looked_at_again(loaded: Loaded) -> None:
+    for label in (VerdictLabel.CLEAN, VerdictLabel.BACKDOORED, VerdictLabel.SUSPICIOUS):
+        hearing = pointing_at(TARGET)
+        first = examine(hearing, OPTIONS.evidence)
+        first = replace(first, verdict=first.verdict.model_copy(update={"label": label}))
+        assert look_again(loaded.suspect, loaded.parts.fit, hearing, first, OPTIONS) is first
+
+
+def test_the_most_suspicious_class_is_that_of_the_uncut_words() -> None:
+    heard = pointing_at(TARGET).heard
+    assert judge(heard, OPTIONS.evidence).target_classes == (), "cut, they accuse nobody"
+    assert most_suspicious(heard) == TARGET
+    assert most_suspicious(pointing_at(TARGET, movement=1.0).heard) is None
+    assert most_suspicious(replace(heard, num_classes=3)) is None, "nothing can be read there"
+    assert most_suspicious(replace(heard, absent=(TARGET,))) is None, "it has no images to be fitted"

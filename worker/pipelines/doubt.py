@@ -1,0 +1,55 @@
+"""A closer look at a model that the witnesses neither accuse nor clear.
+
+What unlearning and the features say against a model only corroborates (decisions 22, 32), so one whose perturbations
+look ordinary by a search that hurries is let go, whatever they say. That search slides into natural features: of a net
+of others, with a picture of 5×5 pixels in a corner that turned every image, it found patches of 28 pixels and more. So
+before such a model is let go, the class that all point at is asked what a repaired model is asked of the accused one:
+whether a patch leads there, looked for from coarse to fine, that is small beside careful ones into other classes
+(decision 34).
+"""
+
+from dataclasses import replace
+
+from app.contract.findings import VerdictLabel
+from app.contract.options import SanitizeOptions
+from worker.classifier import Classifier
+from worker.detectors.forms import Patch
+from worker.detectors.perturbation import Form, relative_size
+from worker.detectors.places import patches_in_places
+from worker.detectors.trigger import recover_perturbations
+from worker.detectors.verdict import most_suspicious
+from worker.pipelines.examine import Examined, references
+from worker.pipelines.hear import Hearing
+from worker.progress import SILENT, Progress
+from worker.samples.interface import SampleSet
+
+
+def look_again(
+    suspect: Classifier,
+    fit: SampleSet,
+    hearing: Hearing,
+    examined: Examined,
+    options: SanitizeOptions,
+    progress: Progress = SILENT,
+) -> Examined:
+    """The same, or suspicious of the class that the witnesses point at where a small patch leads there after all."""
+    doubted = most_suspicious(hearing.heard)
+    if examined.verdict.label is not VerdictLabel.INCONCLUSIVE or doubted is None:
+        return examined
+    asked = replace(examined, verdict=examined.verdict.model_copy(update={"target_classes": (doubted,)}))
+    seed, told = options.seed + 1, options.perturbation  # as a closer look at an accused class draws
+    others = references(asked)[Form.PATCH]
+    among = recover_perturbations(suspect, fit, others, told, seed, progress, (Patch,))
+    found = patches_in_places(suspect, fit, asked.aims, told, seed, progress)
+    size = min(relative_size(one, among) for one in found)
+    if size >= options.evidence.relative_size:
+        return examined
+    because = (
+        f"{examined.verdict.because} A careful search, where the witnesses point, found a patch of {size:.2f} of the "
+        f"usual size; a repaired model would need {options.evidence.relative_size:.2f}. How often that happens to "
+        "clean nets, the null does not say."
+    )
+    verdict = asked.verdict.model_copy(
+        update={"label": VerdictLabel.SUSPICIOUS, "because": because, "false_alarms": None}
+    )
+    return replace(asked, verdict=verdict, sizes={**examined.sizes, doubted: size})
