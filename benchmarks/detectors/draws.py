@@ -20,6 +20,7 @@ from benchmarks.zoo.images import Images
 from worker.detectors.verdict import TOGETHER, shows_evidence
 from worker.device import place
 from worker.pipelines.clock import Clock
+from worker.pipelines.doubt import accused_after, second_look
 from worker.pipelines.examine import examine, look_closely, upheld
 from worker.pipelines.hear import hear
 from worker.samples.interface import SampleSet
@@ -47,11 +48,16 @@ def draw(of: Subject, test: Images, seed: int) -> dict[str, Any]:
         "first": first.verdict.label,
         "names": first.verdict.target_classes,
         "size": min((first.sizes[k] for k in first.aims if k in first.sizes), default=None),
+        "doubted": None,
+        "again": None,
         "closely": None,
         "label": first.verdict.label,
     }
-    if shows_evidence(first.verdict):
-        looked = look_closely(suspect, parts.fit, first, options)
+    if found := second_look(suspect, parts.fit, hearing, first, options):
+        line |= {"doubted": found.target_class, "again": found.size}
+    again = accused_after(first, found, options.evidence)
+    if shows_evidence(again.verdict):
+        looked = look_closely(suspect, parts.fit, again, options)
         line["closely"] = min(looked.sizes[k] for k in looked.aims)
         line["label"] = upheld(hearing, looked, options.evidence).verdict.label
     return line | {"seconds": round(time.monotonic() - started)}

@@ -8,10 +8,10 @@ whether a patch leads there, looked for from coarse to fine, that is small besid
 (decision 34).
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from app.contract.findings import VerdictLabel
-from app.contract.options import SanitizeOptions
+from app.contract.options import EvidenceOptions, SanitizeOptions
 from worker.classifier import Classifier
 from worker.detectors.forms import Patch
 from worker.detectors.perturbation import Form, relative_size
@@ -24,6 +24,14 @@ from worker.progress import SILENT, Progress
 from worker.samples.interface import SampleSet
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The class that was looked at again, and the smallest patch into it beside those into others."""
+
+    target_class: int
+    size: float  # relative
+
+
 def look_again(
     suspect: Classifier,
     fit: SampleSet,
@@ -33,23 +41,48 @@ def look_again(
     progress: Progress = SILENT,
 ) -> Examined:
     """The same, or suspicious of the class that the witnesses point at where a small patch leads there after all."""
+    found = second_look(suspect, fit, hearing, examined, options, progress)
+    return accused_after(examined, found, options.evidence)
+
+
+def accused_after(examined: Examined, found: Found | None, options: EvidenceOptions) -> Examined:
+    """What was examined, in the light of what was found."""
+    line = options.relative_size
+    if found is None or found.size >= line:
+        return examined
+    because = (
+        f"{examined.verdict.because} A careful search, where the witnesses point, found a patch of {found.size:.2f} of "
+        f"the usual size; a repaired model would need {line:.2f}. How often that happens to clean nets, the null does "
+        "not say."
+    )
+    accused = {
+        "label": VerdictLabel.SUSPICIOUS,
+        "target_classes": (found.target_class,),
+        "because": because,
+        "false_alarms": None,
+    }
+    return replace(
+        examined,
+        verdict=examined.verdict.model_copy(update=accused),
+        sizes={**examined.sizes, found.target_class: found.size},
+    )
+
+
+def second_look(
+    suspect: Classifier,
+    fit: SampleSet,
+    hearing: Hearing,
+    examined: Examined,
+    options: SanitizeOptions,
+    progress: Progress = SILENT,
+) -> Found | None:
+    """What is found of a model that is neither accused nor cleared; nothing of any other."""
     doubted = most_suspicious(hearing.heard)
     if examined.verdict.label is not VerdictLabel.INCONCLUSIVE or doubted is None:
-        return examined
+        return None
     asked = replace(examined, verdict=examined.verdict.model_copy(update={"target_classes": (doubted,)}))
     seed, told = options.seed + 1, options.perturbation  # as a closer look at an accused class draws
     others = references(asked)[Form.PATCH]
     among = recover_perturbations(suspect, fit, others, told, seed, progress, (Patch,))
-    found = patches_in_places(suspect, fit, asked.aims, told, seed, progress)
-    size = min(relative_size(one, among) for one in found)
-    if size >= options.evidence.relative_size:
-        return examined
-    because = (
-        f"{examined.verdict.because} A careful search, where the witnesses point, found a patch of {size:.2f} of the "
-        f"usual size; a repaired model would need {options.evidence.relative_size:.2f}. How often that happens to "
-        "clean nets, the null does not say."
-    )
-    verdict = asked.verdict.model_copy(
-        update={"label": VerdictLabel.SUSPICIOUS, "because": because, "false_alarms": None}
-    )
-    return replace(asked, verdict=verdict, sizes={**examined.sizes, doubted: size})
+    patches = patches_in_places(suspect, fit, asked.aims, told, seed, progress)
+    return Found(doubted, min(relative_size(one, among) for one in patches))
