@@ -44,7 +44,15 @@ JUDGED = (
 )
 WITNESSES = (verdicts.SHIFT, verdicts.MOVEMENT, verdicts.SIZE, verdicts.SHORTCUT, verdicts.RECALLED)
 SUMMARY = ("what", "share (95 %)")
-DRAWN = ("net", "seeds", "accused by the first look", "size", "closely", "accused after a closer look")
+DRAWN = (
+    "net",
+    "seeds",
+    "accused by the first look",
+    "size",
+    "closely",
+    "patch of a second look",
+    "accused in the end",
+)
 SCREENED = (
     "model",
     "attack",
@@ -149,6 +157,7 @@ def _drawn(name: str, lines: list[Line]) -> tuple[str, ...]:
     accused = [line for line in lines if line["first"] in EVIDENCE]
     looks = [[f"{line[look]:.2f}" for line in accused if line[look]] for look in ("size", "closely")]
     first, after = (_share(line[look] in EVIDENCE for line in lines) for look in ("first", "label"))
+    looks.append([f"{line['again']:.2f}" for line in lines if line.get("again")])
     return (name, str(len(lines)), first, *(", ".join(look) or "–" for look in looks), after)
 
 
