@@ -11,8 +11,8 @@ from worker.pipelines import measure, reporting
 from worker.pipelines.checkpoints import NOWHERE, Checkpoints
 from worker.pipelines.clock import Clock
 from worker.pipelines.decision import Decision
-from worker.pipelines.doubt import look_again
-from worker.pipelines.examine import Examined, examine, look_closely, rests_on_size, upheld
+from worker.pipelines.doubt import examine_twice
+from worker.pipelines.examine import Examined, look_closely, rests_on_size, upheld
 from worker.pipelines.hear import Hearing, hear
 from worker.pipelines.inputs import Loaded, Request, read_evaluation, read_inputs
 from worker.progress import SILENT, Progress
@@ -39,11 +39,11 @@ def _examined(
     loaded: Loaded, hearing: Hearing, options: SanitizeOptions, clock: Clock, progress: Progress
 ) -> Examined:
     """As a repair would see it; looked at closely only where that may change the verdict."""
-    suspect, fit, evidence = loaded.suspect, loaded.parts.fit, options.evidence
+    evidence = options.evidence
     with clock.stage(Stage.PERTURB):
-        examined = look_again(suspect, fit, hearing, examine(hearing, evidence), options, progress)
+        examined = examine_twice(loaded, hearing, options, progress)
     if not shows_evidence(examined.verdict) or not rests_on_size(hearing, examined.verdict, evidence):
         return examined
     with clock.stage(Stage.PERTURB):
-        looked = look_closely(suspect, fit, examined, options, progress)
+        looked = look_closely(loaded.suspect, loaded.parts.fit, examined, options, progress)
     return upheld(hearing, looked, evidence)

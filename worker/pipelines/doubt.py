@@ -18,8 +18,9 @@ from worker.detectors.perturbation import Form, relative_size
 from worker.detectors.places import patches_in_places
 from worker.detectors.trigger import recover_perturbations
 from worker.detectors.verdict import most_suspicious
-from worker.pipelines.examine import Examined, references
+from worker.pipelines.examine import Examined, examine, references
 from worker.pipelines.hear import Hearing
+from worker.pipelines.inputs import Loaded
 from worker.progress import SILENT, Progress
 from worker.samples.interface import SampleSet
 
@@ -32,17 +33,13 @@ class Found:
     size: float  # relative
 
 
-def look_again(
-    suspect: Classifier,
-    fit: SampleSet,
-    hearing: Hearing,
-    examined: Examined,
-    options: SanitizeOptions,
-    progress: Progress = SILENT,
+def examine_twice(
+    loaded: Loaded, hearing: Hearing, options: SanitizeOptions, progress: Progress = SILENT
 ) -> Examined:
-    """The same, or suspicious of the class that the witnesses point at where a small patch leads there after all."""
-    found = second_look(suspect, fit, hearing, examined, options, progress)
-    return accused_after(examined, found, options.evidence)
+    """What was heard, judged; suspicious of the class that the witnesses point at where a small patch leads there."""
+    first = examine(hearing, options.evidence)
+    found = second_look(loaded.suspect, loaded.parts.fit, hearing, first, options, progress)
+    return accused_after(first, found, options.evidence)
 
 
 def accused_after(examined: Examined, found: Found | None, options: EvidenceOptions) -> Examined:

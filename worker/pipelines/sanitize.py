@@ -20,8 +20,8 @@ from worker.pipelines import measure, reporting
 from worker.pipelines.checkpoints import NOWHERE, Checkpoints
 from worker.pipelines.clock import Clock
 from worker.pipelines.decision import Decision
-from worker.pipelines.doubt import look_again
-from worker.pipelines.examine import examine, look_closely, upheld
+from worker.pipelines.doubt import examine_twice
+from worker.pipelines.examine import look_closely, upheld
 from worker.pipelines.hear import hear
 from worker.pipelines.inputs import Loaded, Request, read_evaluation, read_inputs
 from worker.pipelines.ladder import ladder
@@ -83,9 +83,7 @@ def decide(
     suspect, parts = loaded.suspect, loaded.parts
     hearing = hear(suspect, parts.fit, options, clock, progress, checkpoints)
     with clock.stage(Stage.PERTURB):
-        examined = look_again(
-            suspect, parts.fit, hearing, examine(hearing, options.evidence), options, progress
-        )
+        examined = examine_twice(loaded, hearing, options, progress)
     if not shows_evidence(examined.verdict):
         return Decision(examined)
     with clock.stage(Stage.PERTURB):

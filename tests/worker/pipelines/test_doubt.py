@@ -13,7 +13,7 @@ from worker.detectors.perturbation import Form, Perturbation
 from worker.detectors.target_label import strongest
 from worker.detectors.verdict import Heard, judge, most_suspicious
 from worker.device import place
-from worker.pipelines.doubt import look_again
+from worker.pipelines.doubt import accused_after, examine_twice, second_look
 from worker.pipelines.examine import Examined, examine, upheld
 from worker.pipelines.fall import Fallen
 from worker.pipelines.hear import Hearing
@@ -42,8 +42,7 @@ def pointing_at(target: int, movement: float = 6.0) -> Hearing:
 
 
 def looked_again(loaded: Loaded, hearing: Hearing) -> tuple[Examined, Examined]:
-    first = examine(hearing, OPTIONS.evidence)
-    return first, look_again(loaded.suspect, loaded.parts.fit, hearing, first, OPTIONS)
+    return examine(hearing, OPTIONS.evidence), examine_twice(loaded, hearing, OPTIONS)
 
 
 def test_a_patch_that_the_first_look_missed_makes_a_model_suspicious(loaded: Loaded) -> None:
@@ -60,7 +59,7 @@ def test_a_patch_that_the_first_look_missed_makes_a_model_suspicious(loaded: Loa
 
 def test_where_no_small_patch_leads_nothing_changes(loaded: Loaded) -> None:
     first, after = looked_again(loaded, pointing_at(ANOTHER))
-    assert after is first
+    assert after == first
 
 
 def test_who_is_accused_or_cleared_already_is_not_looked_at_again(loaded: Loaded) -> None:
@@ -68,7 +67,9 @@ def test_who_is_accused_or_cleared_already_is_not_looked_at_again(loaded: Loaded
         hearing = pointing_at(TARGET)
         first = examine(hearing, OPTIONS.evidence)
         first = replace(first, verdict=first.verdict.model_copy(update={"label": label}))
-        assert look_again(loaded.suspect, loaded.parts.fit, hearing, first, OPTIONS) is first
+        found = second_look(loaded.suspect, loaded.parts.fit, hearing, first, OPTIONS)
+        assert found is None
+        assert accused_after(first, found, OPTIONS.evidence) is first
 
 
 def test_the_most_suspicious_class_is_that_of_the_uncut_words() -> None:
