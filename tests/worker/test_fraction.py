@@ -102,3 +102,13 @@ def test_a_screening_walks_from_unlearning_to_its_scores() -> None:
         seen = walked(steps, JobKind.SCREEN, options)
         assert seen == sorted(seen)
         assert 0.9 < seen[-1] < 1
+
+
+def test_a_detection_that_looks_twice_is_not_said_to_be_over_when_it_looks_again() -> None:
+    first = [step for stage, last, total, _ in EXAMPLE[:10] for step in run(stage, last, total)]
+    again = [run(Stage.PERTURB, last, last) for last in (150, 12, 12, 150)]
+    seen = walked([*first, *(step for one in again for step in one)], JobKind.DETECT)
+    assert 0.5 < seen[len(first) - 1] < 0.8
+    assert seen[-1] > 0.95
+    after = [seen[len(first) + sum(map(len, again[:done])) - 1] for done in range(len(again) + 1)]
+    assert after == sorted(set(after))

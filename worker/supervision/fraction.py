@@ -63,14 +63,16 @@ def course(kind: JobKind, options: SanitizeOptions) -> Course:
     unlearn = seeds * options.unlearn.max_epochs / (DEFAULT.evidence.seeds * DEFAULT.unlearn.max_epochs)
     hurried = options.perturbation.hurried.steps / DEFAULT.perturbation.hurried.steps
     perturb = options.perturbation.steps / DEFAULT.perturbation.steps
-    # At every form: elsewhere, into the classes, closely; where nothing is accused, the job is over after the second.
-    looks = 2 if kind is JobKind.DETECT else 3
+    # At every form elsewhere and into the classes, and at what BatchNorm remembers; then closely at whatever is
+    # accused, or for a patch alone. Where neither is called for, the job is over before.
+    detects = kind is JobKind.DETECT
+    closely = 1 + SCOUTED if detects else FORMS + SCOUTED
     recover = seeds * options.recover.epochs / (DEFAULT.evidence.seeds * DEFAULT.recover.epochs)
     costs = {
         Stage.LOAD: 0.01,
         Stage.UNLEARN: 0.07 * unlearn,
         Stage.SCORE: 0.04,
-        Stage.PERTURB: 0.13 * hurried + (0.24 * perturb if looks > 2 else 0),
+        Stage.PERTURB: 0.13 * hurried + (0.11 if detects else 0.24) * perturb,
         Stage.RECOVER: 0.05 * recover,
         Stage.CHOOSE: 0.02,
         Stage.RELEARN: 0.3 * options.relearn.steps / DEFAULT.relearn.steps,
@@ -83,7 +85,7 @@ def course(kind: JobKind, options: SanitizeOptions) -> Course:
     runs = {
         Stage.UNLEARN: seeds,
         Stage.SCORE: SETS,
-        Stage.PERTURB: looks * FORMS + 1 + (SCOUTED if looks > 2 else 0),  # and what BatchNorm remembers
+        Stage.PERTURB: 2 * FORMS + 1 + closely,
         Stage.RECOVER: seeds,
         Stage.RELEARN: 2,  # by those that fit, then by those that select as well
         Stage.VERIFY: 1 + FORMS + SCOUTED + seeds,  # of one hearing: a pursuit, a search, unlearnings
