@@ -195,9 +195,9 @@ class Candidate(Frozen):
 
 
 class Firm(Frozen):
-    """A perturbation so much stronger that it leads nearly all images that it was fitted to."""
+    """A perturbation so strong that it leads nearly all images it was fitted to; of a patch, anything in its place."""
 
-    times: float = Field(description="as strong as it was found; at most 2")
+    times: float = Field(description="as strong as it was found, at most 2; of a patch, as large")
     success: Estimate = Field(description="on the suspect model, of held-out images of other classes")
     after: Estimate | None = Field(None, description="the same on the model that is given back")
 
@@ -218,7 +218,8 @@ class Perturbation(Frozen):
     success: Estimate = Field(description="on the suspect model, of held-out images of other classes")
     after: Estimate | None = Field(None, description="the same on the model that is given back")
     firm: Firm | None = Field(
-        None, description="the same, stronger: the smallest that works barely does; suspected classes only"
+        None,
+        description="the same, stronger or larger: the smallest that works barely does; suspected classes only",
     )
     pictures: tuple[Base64, ...] = Field(
         (), description="PNG: the perturbation, then clean images with it; suspected classes only"

@@ -30,7 +30,7 @@ def detect(request: Request, progress: Progress = SILENT, checkpoints: Checkpoin
     with clock.stage(Stage.VERIFY):
         triggered = read_evaluation(request, loaded)
         evaluation = measure.evaluate(
-            loaded.suspect, loaded.suspect, decision, loaded.parts, triggered, request.options.evidence
+            loaded.suspect, loaded.suspect, decision, loaded.parts, triggered, request.options
         )
     return reporting.assemble(request, loaded, decision, evaluation, Edits(), clock.seconds, kind="detect")
 

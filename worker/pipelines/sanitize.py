@@ -57,9 +57,7 @@ def sanitize(request: Request, progress: Progress = SILENT, checkpoints: Checkpo
     repaired = suspect.with_module(chosen.module(suspect)) if chosen else suspect
     with clock.stage(Stage.VERIFY):
         triggered = read_evaluation(request, loaded)
-        evaluation = measure.evaluate(
-            suspect, repaired, decision, loaded.parts, triggered, request.options.evidence
-        )
+        evaluation = measure.evaluate(suspect, repaired, decision, loaded.parts, triggered, request.options)
     model, stored = loaded.model, loaded.model.stored.tensors
     edits = _edits(decision.chosen, model)
     return Sanitized(

@@ -13,6 +13,7 @@ from worker.detectors.perturbation import Form, Perturbation
 from worker.detectors.target_label import strongest
 from worker.detectors.verdict import Heard, judge, most_suspicious
 from worker.device import place
+from worker.pipelines import doubt
 from worker.pipelines.doubt import accused_after, examine_twice, second_look
 from worker.pipelines.examine import Examined, examine, upheld
 from worker.pipelines.fall import Fallen
@@ -79,3 +80,38 @@ def test_the_most_suspicious_class_is_that_of_the_uncut_words() -> None:
     assert most_suspicious(pointing_at(TARGET, movement=1.0).heard) is None
     assert most_suspicious(replace(heard, num_classes=3)) is None, "nothing can be read there"
     assert most_suspicious(replace(heard, absent=(TARGET,))) is None, "it has no images to be fitted"
+
+
+def remembering(share: float, target: int = TARGET) -> Hearing:
+    """What BatchNorm remembers leads so many images into one class; nobody else says anything."""
+    quiet = pointing_at(target, movement=1.0)
+    led = strongest([share if k == target else 0.02 for k in range(10)])
+    added = Perturbation(target, Form.RECALLED, NOTHING, 1.0)
+    return replace(quiet, recalled=added, heard=replace(quiet.heard, recalled=led))
+
+
+def test_what_batchnorm_remembers_by_the_luck_of_a_draw_accuses_nobody(loaded: Loaded) -> None:
+    """The example remembers its own target with any draw, and nothing of another class."""
+    lucky = remembering(0.9, ANOTHER)
+    first, after = looked_again(loaded, lucky)
+    assert (first.verdict.label, first.aims) == (VerdictLabel.BACKDOORED, (ANOTHER,))
+    assert (after.verdict.label, after.aims) == (VerdictLabel.INCONCLUSIVE, ())
+    assert "led into one class 90% of the images, and " in after.verdict.because
+
+
+def test_what_batchnorm_remembers_with_another_draw_as_well_stands(loaded: Loaded) -> None:
+    first, after = looked_again(loaded, remembering(0.9))
+    assert first.aims == after.aims == (TARGET,)
+    assert after.verdict.label is VerdictLabel.BACKDOORED
+    assert any(p.form is Form.RECALLED for p in after.perturbations), "a repair rests on it"
+
+
+def test_where_others_accuse_as_well_batchnorm_is_not_asked_again(
+    loaded: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doubt, "recall", lambda *_: pytest.fail("it was asked"))
+    hearing = remembering(0.9)
+    small = replace(hearing, heard=replace(hearing.heard, sizes={**hearing.heard.sizes, TARGET: 0.1}))
+    first, after = looked_again(loaded, small)
+    assert after == first
+    assert first.verdict.label is VerdictLabel.BACKDOORED
