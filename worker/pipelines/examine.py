@@ -17,7 +17,7 @@ from worker.detectors.forms import FORMS
 from worker.detectors.perturbation import ELSEWHERE, Form, Perturbation, relative_size, smallest
 from worker.detectors.places import patches_in_places
 from worker.detectors.trigger import recover_perturbations
-from worker.detectors.verdict import RECALLED, UNLEARNING, judge
+from worker.detectors.verdict import RECALLED, judge
 from worker.device import Placement
 from worker.pipelines.fall import Fallen
 from worker.pipelines.hear import Hearing, best_of
@@ -134,11 +134,13 @@ def look_closely(
 
 
 def rests_on_size(hearing: Hearing, verdict: Verdict, options: EvidenceOptions) -> bool:
-    """Whether the witnesses accuse none of the same classes where nobody says how small a perturbation suffices.
+    """Whether the features and BatchNorm accuse none of the same classes where nobody says how small a perturbation is.
 
-    That the features would accuse one by themselves is enough here, which it is not for a verdict (decision 32).
+    Here the features speak for themselves, which they do not for a verdict (decision 32), and unlearning not at all:
+    together they accused a clean PreActResNet of holding cars near trucks (decision 36).
     """
-    others = judge(replace(hearing.heard, sizes={}), options, corroborating=UNLEARNING)
+    told = replace(hearing.heard, sizes={}, shift=None, movement=None)
+    others = judge(told, options, corroborating=frozenset())
     return verdict.all_to_all or not set(others.target_classes) & set(verdict.target_classes)
 
 

@@ -134,6 +134,29 @@ def test_what_is_small_in_a_closer_look_or_is_said_by_others_stands() -> None:
     assert upheld(hearing, looked, EvidenceOptions()) is looked
 
 
+def held_near(way: float, size: float, closer: float) -> tuple[Hearing, Examined]:
+    """A class whose features are so near and whose row of the last layer moves far, as `truck` of PreActResNets."""
+
+    def told(value: float, usual: float = 1.0) -> list[float]:
+        return [value if k == TARGET else usual for k in range(10)]
+
+    sizes, moved = dict(enumerate(told(size))), strongest(told(3.3))
+    said = Heard(strongest([0.0] * 10), moved, sizes, told(way), 10, 250, strongest(told(0.1, 0.05)))
+    fallen = Fallen(BEFORE, (), None, None, follows_batches=True)
+    hearing, verdict = Hearing(fallen, (), None, said), judge(said, EvidenceOptions())
+    return hearing, Examined(fallen, (), {**sizes, TARGET: closer}, verdict)
+
+
+def test_unlearning_spares_nobody_the_closer_look_and_features_far_out_of_the_ordinary_do() -> None:
+    hearing, looked = held_near(0.815, 0.57, 0.58)
+    assert looked.verdict.target_classes == (TARGET,)
+    assert rests_on_size(hearing, looked.verdict, EvidenceOptions())
+    assert upheld(hearing, looked, EvidenceOptions()).verdict.label is VerdictLabel.INCONCLUSIVE
+    hearing, looked = held_near(0.53, 0.48, 0.51)
+    assert not rests_on_size(hearing, looked.verdict, EvidenceOptions())
+    assert upheld(hearing, looked, EvidenceOptions()) is looked
+
+
 def test_where_the_statistics_say_what_leads_into_a_class_natural_ways_into_it_are_not_accused() -> None:
     without = examined(TARGET, patch=9.0, dense=8.0, warp=9.0)
     found = (*without.perturbations, FOUND)
