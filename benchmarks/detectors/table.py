@@ -21,7 +21,7 @@ from app.contract.options import EvidenceOptions
 from app.contract.report import Estimate
 from benchmarks.detectors.null import CALIBRATING, heard, read
 from benchmarks.detectors.screening import auroc
-from benchmarks.efficacy.table import markdown, put, share, target
+from benchmarks.efficacy.table import USUAL, markdown, put, share, target
 from worker.detectors import verdict as verdicts
 from worker.detectors.null import shipped
 from worker.detectors.verdict import TOGETHER, judge
@@ -170,7 +170,7 @@ def by_repair(lines: Iterable[Line]) -> list[Line]:
             **line["screened"],
         }
         for line in lines
-        if line.get("screened")
+        if line.get("screened") and line["n_clean"] in USUAL
     ]
 
 

@@ -34,6 +34,7 @@ HEAD = (
     "s",
 )
 RATES = ("acc", "asr", "ra")
+USUAL = range(250, 1001)  # clean images; lines of fewer or more stand by themselves
 WELL_TRAINED = 0.85  # accuracy of a net that is worth the name, small as it is
 ENDS = {"": "value", "_low": "low", "_high": "high", "_n": "n"}
 SUMMARY = (
@@ -66,7 +67,7 @@ def change(line: Line) -> float:
 
 
 def summary(lines: list[Line]) -> list[tuple[str, ...]]:
-    """One row for each defence, best mean DER first; of several seeds one each, and one of the better nets alone."""
+    """One row for each defence, best mean DER first; several seeds, other budgets and better nets have their own."""
     rows = []
     for defence, mine in _groups(lines):
         attacked = [line for line in mine if line["before"]["asr"]]
@@ -95,7 +96,10 @@ def summary(lines: list[Line]) -> list[tuple[str, ...]]:
 def _groups(lines: list[Line]) -> Iterator[tuple[str, list[Line]]]:
     good = accurate(WELL_TRAINED)
     for defence in dict.fromkeys(line["defence"] for line in lines):
-        mine = [line for line in lines if line["defence"] == defence]
+        every = [line for line in lines if line["defence"] == defence]
+        for n in sorted({line["n_clean"] for line in every} - set(USUAL)):
+            yield f"{defence}, {n} images", [line for line in every if line["n_clean"] == n]
+        mine = [line for line in every if line["n_clean"] in USUAL]
         yield defence, mine
         better = [line for line in mine if line["model"] in good]
         if better and len(better) < len(mine):

@@ -36,9 +36,11 @@ def test_the_page_says_what_the_lines_say() -> None:
     assert PAGE.read_text().partition(BEGIN)[2].partition(END)[0] == text
 
 
-def test_of_repairs_only_those_that_repaired_something_screen() -> None:
+def test_of_repairs_only_those_that_repaired_something_with_a_usual_number_of_images_screen() -> None:
     facts = {"model": "a", "attack": "badnets", "seed": 1}
-    lines = [{**facts, "screened": {"auroc": 0.9}}, {**facts, "screened": None}, facts]
+    few, usual = {**facts, "n_clean": 100}, {**facts, "n_clean": 500}
+    scored = {"screened": {"auroc": 0.9}}
+    lines = [{**usual, **scored}, {**usual, "screened": None}, usual, {**few, **scored}]
     assert by_repair(lines) == [{**facts, "detector": "repair", "auroc": 0.9}]
 
 

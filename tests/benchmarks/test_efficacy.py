@@ -24,7 +24,7 @@ def line(
     defence: str, acc: tuple[float, float], asr: tuple[float, float] | None, seed: int = 0
 ) -> dict[str, Any]:
     before, after = ({"acc": {"value": acc[i]}, "asr": {"value": asr[i]} if asr else None} for i in (0, 1))
-    facts = {"model": "m", "defence": defence, "seed": seed, "seconds": 1.0}
+    facts = {"model": "m", "defence": defence, "seed": seed, "seconds": 1.0, "n_clean": 500}
     return {**facts, "before": before, "after": after}
 
 
@@ -95,6 +95,16 @@ def test_the_better_nets_are_shown_alone_as_well() -> None:
     ]
     rows = {row[0]: row[1:3] for row in summary(lines)}
     assert rows == {"ours": ("2", "25.0%"), "ours, nets of 85% and more": ("1", "0.0%")}
+
+
+def test_other_budgets_stand_by_themselves() -> None:
+    lines = [
+        line("ours", (0.9, 0.9), (1.0, left)) | {"n_clean": n}
+        for n, left in ((100, 0.4), (500, 0.0), (516, 0.1))
+    ]
+    rows = {row[0]: row[1:3] for row in summary(lines)}
+    assert rows == {"ours": ("2", "5.0%"), "ours, 100 images": ("1", "40.0%")}
+    assert summary(lines[:1])[0][0] == "ours, 100 images", "and nothing is said of a usual number"
 
 
 def test_several_seeds_are_shown_together_and_each_alone() -> None:
