@@ -17,7 +17,7 @@ from worker.detectors.forms import FORMS
 from worker.detectors.perturbation import ELSEWHERE, Form, Perturbation, relative_size, smallest
 from worker.detectors.places import patches_in_places
 from worker.detectors.trigger import recover_perturbations
-from worker.detectors.verdict import RECALLED, judge
+from worker.detectors.verdict import FEWEST_IMAGES, RECALLED, judge
 from worker.device import Placement
 from worker.pipelines.fall import Fallen
 from worker.pipelines.hear import Hearing, best_of
@@ -137,8 +137,11 @@ def rests_on_size(hearing: Hearing, verdict: Verdict, options: EvidenceOptions) 
     """Whether the features and BatchNorm accuse none of the same classes where nobody says how small a perturbation is.
 
     Here the features speak for themselves, which they do not for a verdict (decision 32), and unlearning not at all:
-    together they accused a clean PreActResNet of holding cars near trucks (decision 36).
+    together they accused a clean PreActResNet of holding cars near trucks (decision 36). Of so few images that the null
+    does not speak for them, nothing else counts: 50 led a clean VGG's BatchNorm into one class with two draws.
     """
+    if hearing.heard.images < FEWEST_IMAGES:
+        return True
     told = replace(hearing.heard, sizes={}, shift=None, movement=None)
     others = judge(told, options, corroborating=frozenset())
     return verdict.all_to_all or not set(others.target_classes) & set(verdict.target_classes)
@@ -153,8 +156,10 @@ def upheld(hearing: Hearing, looked: Examined, options: EvidenceOptions) -> Exam
     if looked.stands(options) or not rests_on_size(hearing, looked.verdict, options):
         return looked
     least = min(looked.sizes[k] for k in looked.aims)
+    few = hearing.heard.images < FEWEST_IMAGES
+    counts = "Of so few images nothing counts but" if few else "That rests on"
     because = (
-        f"{looked.verdict.because} That rests on how small a perturbation suffices, by a search that hurries; "
+        f"{looked.verdict.because} {counts} how small a perturbation suffices, by a search that hurries; "
         f"a careful one needed {least:.2f} of the usual size, and {options.relative_size:.2f} would pass as repaired."
     )
     verdict = looked.verdict.model_copy(

@@ -134,6 +134,16 @@ def test_what_is_small_in_a_closer_look_or_is_said_by_others_stands() -> None:
     assert upheld(hearing, looked, EvidenceOptions()) is looked
 
 
+def test_of_few_images_nothing_but_a_small_perturbation_accuses() -> None:
+    hearing, looked = accusing(0.9, 1.0, 0.85)
+    few = replace(hearing, heard=replace(hearing.heard, images=50))
+    after = upheld(few, looked, EvidenceOptions())
+    assert (after.verdict.label, after.verdict.target_classes) == (VerdictLabel.INCONCLUSIVE, ())
+    assert "Of so few images nothing counts but how small a perturbation suffices" in after.verdict.because
+    _, small = accusing(0.9, 1.0, 0.4)
+    assert upheld(few, small, EvidenceOptions()) is small
+
+
 def held_near(way: float, size: float, closer: float) -> tuple[Hearing, Examined]:
     """A class whose features are so near and whose row of the last layer moves far, as `truck` of PreActResNets."""
 
