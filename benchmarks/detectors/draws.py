@@ -21,7 +21,7 @@ from worker.detectors.verdict import TOGETHER, shows_evidence
 from worker.device import place
 from worker.pipelines.clock import Clock
 from worker.pipelines.doubt import accused_after, recalled_twice, second_look
-from worker.pipelines.examine import examine, look_closely, needed, upheld
+from worker.pipelines.examine import examine, look_closely, upheld
 from worker.pipelines.hear import hear
 from worker.samples.interface import SampleSet
 from worker.samples.split import split
@@ -53,9 +53,7 @@ def draw(of: Subject, test: Images, seed: int) -> dict[str, Any]:
         "closely": None,
         "label": first.verdict.label,
     }
-    said = first
-    if needed(hearing, first.verdict, options.evidence):
-        said = recalled_twice(suspect, parts.fit, hearing, first, options)
+    said = recalled_twice(suspect, parts.fit, hearing, options)
     if found := second_look(suspect, parts.fit, hearing, said, options):
         line |= {"doubted": found.target_class, "again": found.size}
     again = accused_after(said, found, options.evidence)

@@ -42,9 +42,7 @@ def examine_twice(
     loaded: Loaded, hearing: Hearing, options: SanitizeOptions, progress: Progress = SILENT
 ) -> Examined:
     """What was heard, judged; suspicious of the class that the witnesses point at where a small patch leads there."""
-    first = examine(hearing, options.evidence)
-    if needed(hearing, first.verdict, options.evidence):
-        first = recalled_twice(loaded.suspect, loaded.parts.fit, hearing, first, options, progress)
+    first = recalled_twice(loaded.suspect, loaded.parts.fit, hearing, options, progress)
     found = second_look(loaded.suspect, loaded.parts.fit, hearing, first, options, progress)
     return accused_after(first, found, options.evidence)
 
@@ -76,15 +74,16 @@ def recalled_twice(
     suspect: Classifier,
     fit: SampleSet,
     hearing: Hearing,
-    examined: Examined,
     options: SanitizeOptions,
     progress: Progress = SILENT,
 ) -> Examined:
-    """What is left of a verdict that rests on what the statistics recall, when they recall with another draw.
+    """What was heard, judged; where that rests on what the statistics recall, they recall with another draw.
 
-    Of each class counts the smaller share of the two.
+    Of each class counts the smaller share of the two then.
     """
-    first = hearing.heard.recalled
+    examined, first = examine(hearing, options.evidence), hearing.heard.recalled
+    if not needed(hearing, examined.verdict, options.evidence):
+        return examined
     added = recall(suspect, fit, options.statistics, options.seed + 1, progress)
     if first is None or added is None:
         return examined

@@ -77,8 +77,8 @@ def in_place(
 ) -> dict[int, Perturbation]:
     """Class -> what leads there best in the place of the patches that accuse, and need not be small any more.
 
-    The smallest patch has an opaque pixel or two, which no factor makes a trigger: of held images it turned 78 to 89 %
-    at twice its strength, and what may fill its place all.
+    The smallest patch has an opaque pixel or two, which no factor makes a trigger: of held images it turned 85 to 89 %
+    at up to twice its strength, and what may fill its place all.
     """
     followers = examined.followers(options.evidence, suspect.placement)
     patches = [follower for follower in followers if follower.form is Form.PATCH]
