@@ -15,7 +15,7 @@ from app.client import Client
 from app.contract.job import Job
 from app.errors import OptionsError
 from tests.conftest import BACKDOORED as MODEL
-from tests.conftest import free_port
+from tests.conftest import SAMPLES, free_port
 from tests.service.conftest import QUICK, Server, few_samples
 from tests.service.test_discovery import REFUSED
 
@@ -69,11 +69,10 @@ def test_a_job_is_submitted_waited_for_and_fetched(server: Server, samples: Path
     assert {path: path.stat() for path in out.iterdir()} == before
 
 
-def test_the_best_candidate_of_a_refused_repair_is_fetched_too(
-    server: Server, samples: Path, tmp_path: Path
-) -> None:
+def test_the_best_candidate_of_a_refused_repair_is_fetched_too(server: Server, tmp_path: Path) -> None:
+    """Of all the samples: of few images nothing accuses but a perturbation, which one step does not find."""
     out, options = tmp_path / "out", json.dumps(REFUSED)
-    done = run("submit", MODEL, "--samples", samples, "--url", server.url, "--options", options, "--out", out)
+    done = run("submit", MODEL, "--samples", SAMPLES, "--url", server.url, "--options", options, "--out", out)
     assert done.returncode == 1, done.stderr
     assert names(out) == OF_A_REPORT | {MODEL.name, "changes.json", "best-candidate.json"}
     verified = run("verify", out)
