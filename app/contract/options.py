@@ -144,8 +144,11 @@ class RelearnOptions(Frozen):
         0.75, ge=0, le=1, description="of the steps after the first round that show what follows"
     )
     gently: GentleOptions = GentleOptions()
+    depth: float = Field(
+        0.5, gt=0, le=1, description="of the layers, the first to run, that learn where all is too dear"
+    )
     slower: float = Field(
-        0.5, gt=0, le=1, description="of the rate, where the whole way is too dear; 1: this is not tried"
+        0.5, gt=0, le=1, description="of the rate, where that is too dear as well; 1: this is not tried"
     )
     shares: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
         (1.0, 0.9, 0.8, 0.7, 0.6, 0.5),

@@ -165,6 +165,9 @@ class Candidate(Frozen):
         None, description="of the way from pruned to relearned weights; None: not relearned"
     )
     rate: float | None = Field(None, description="of the usual learning rate; None: not relearned")
+    depth: float | None = Field(
+        None, description="of the layers, from the first that runs, that learned; None: not relearned"
+    )
     taught_again: bool = Field(
         default=False,
         description="accuracy and changes are those of weights that the fitting images taught; what is asked for "

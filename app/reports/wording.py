@@ -135,6 +135,8 @@ def what_was_done(candidate: Candidate) -> str:
     if candidate.rung == "prune":
         return pruning.capitalize()
     relearning = f"{pruning.capitalize()} and relearning the rest" if candidate.pruned else "Relearning"
+    if candidate.depth is not None and candidate.depth < 1:
+        relearning += f" in the first {percent(candidate.depth)} of the layers"
     again = " (with the selecting images too, once they had chosen)" if candidate.taught_again else ""
     return relearning + again
 

@@ -36,7 +36,7 @@ BRIEF: dict[str, Any] = {
         "hurried": {"steps": 6, "batch_size": 4},
     },
     "statistics": {"steps": 1, "batch_size": 4},
-    "relearn": {"steps": 2, "gently": {"steps": 1}, "shares": [1.0], "slower": 1},
+    "relearn": {"steps": 2, "gently": {"steps": 1}, "shares": [1.0], "slower": 1, "depth": 1},
     "prune": {"threshold_step": 0.45, "accuracy_budget": 0.5, "class_budget": 1.0},
     "evidence": {"seeds": 1, "suspicion": 0.99, "relative_size": 1.0},
 }

@@ -20,6 +20,17 @@ def head(classifier: Classifier, images: Tensor) -> str:
     return _ran(classifier, images)[-1]
 
 
+def first_to_run(classifier: Classifier, images: Tensor, share: float) -> frozenset[str]:
+    """Names of the parameters of that share of the layers with weights, those that run first; at least of one."""
+    ran = _ran(classifier, images)
+    layers = {name: classifier.module.get_submodule(name) for name in ran[: max(1, round(share * len(ran)))]}
+    return frozenset(
+        f"{name}.{own}".lstrip(".")
+        for name, layer in layers.items()
+        for own, _ in layer.named_parameters(recurse=False)
+    )
+
+
 def hinting(classifier: Classifier, images: Tensor) -> tuple[str, ...]:
     """Names of up to HINTS convolutions and linear layers between the first and the last that run."""
     named = dict(classifier.module.named_modules())

@@ -29,6 +29,14 @@ class Length:
 
     rate: float = 1.0  # of the usual learning rate; at half of it a way ends sooner, and costs less
     share: float = 1.0  # of the straight line to where it ends
+    depth: float = (
+        1.0  # of the layers, from the first that runs, that learn; the last ones cost most and remove least
+    )
+
+    @property
+    def ends(self) -> bool:
+        """Whether it is where the way ends; before that a backdoor is asleep."""
+        return (self.rate, self.share) == (1.0, 1.0)
 
 
 WHOLE = Length()
@@ -75,6 +83,7 @@ class Gate:
             rung="prune" if relearned is None else "relearn",
             share=length and length.share,
             rate=length and length.rate,
+            depth=length and length.depth,
             threshold=filters[-1].mask if filters else None,
             pruned=len(filters),
             accuracy=proportion(after),

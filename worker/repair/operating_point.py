@@ -14,7 +14,7 @@ Knows masks, classifiers and the selecting split; has no way to be given a trigg
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from typing import Literal
 
 from torch import nn
@@ -66,15 +66,15 @@ class Short:
     filters: tuple[Filter, ...]
     way: Way
     length: Length
-    dearer: Length | None  # what was tried before it and cost too much
+    dearer: Length | None  # what was tried last before it and cost too much
 
     @property
     def middle(self) -> Length | None:
         """Halfway to that."""
         if self.dearer is None:
             return None
-        rate, share = self.length.rate + self.dearer.rate, self.length.share + self.dearer.share
-        return Length(round(rate / 2, 3), round(share / 2, 3))
+        pairs = zip(astuple(self.length), astuple(self.dearer), strict=True)
+        return Length(*(round((one + other) / 2, 3) for one, other in pairs))
 
 
 # From pruned filters to the rest relearned; None: this round has nothing to add.
@@ -164,28 +164,44 @@ def _climb(
         if passed and manner == LAST:
             break
         way = rungs.relearn(filters, manner)
-        lengths = [length for length in rungs.lengths if length == WHOLE or not passed]
-        place = _affordable(way, lengths, filters, gate, walked) if way else None
-        if way is None or place is None:
+        if way is None:
             continue
-        ask(-1)
-        if not walked[-1].candidate.passes:  # less of it costs less, and leaves more
-            short.append(Short(filters, way, lengths[place], lengths[place - 1] if place else None))
+        lengths = [length for length in rungs.lengths if length.ends or not passed]
+        found = _first_silent(way, lengths, filters, gate, walked, ask, short)
+        if found is None:
             continue
-        passed.append(len(walked) - 1)
-        if followed(-1) <= rungs.quiet:
+        passed.append(found)
+        if followed(found) <= rungs.quiet:
             break
     return min(passed, key=merit) if passed else _nearer(gate, walked, short, ask)
 
 
-def _affordable(
-    way: Way, lengths: list[Length], filters: tuple[Filter, ...], gate: Gate, walked: list[Considered]
+def _first_silent(
+    way: Way,
+    lengths: list[Length],
+    filters: tuple[Filter, ...],
+    gate: Gate,
+    walked: list[Considered],
+    ask: Callable[[int], Remaining],
+    short: list[Short],
 ) -> int | None:
-    """Go less and less far until it is affordable, which then comes last; how many lengths were too dear."""
-    for place, length in enumerate(lengths):
+    """Go less and less far until it is affordable and passes. What was affordable and left evidence joins `short`.
+
+    Less of the same layers costs less and leaves more, so after that only more layers are tried.
+    """
+    dearer, least = None, 0.0
+    for length in lengths:
+        if length.depth <= least:
+            continue
         walked.append(_at(length, way, filters, gate))
-        if walked[-1].candidate.within_budget:
-            return place
+        if not walked[-1].candidate.within_budget:
+            dearer = length
+            continue
+        ask(-1)
+        if walked[-1].candidate.passes:
+            return len(walked) - 1
+        short.append(Short(filters, way, length, dearer))
+        least = length.depth
     return None
 
 

@@ -29,7 +29,7 @@ from app.contract.options import RelearnOptions
 from worker.classifier import Classifier, batches
 from worker.detectors.perturbation import Perturbation
 from worker.progress import SILENT, Progress
-from worker.repair.features import LEAST_SPREAD, Features, Hints, head, hinting
+from worker.repair.features import LEAST_SPREAD, Features, Hints, first_to_run, head, hinting
 from worker.repair.mixture import mixture
 from worker.repair.pursuit import Follower
 from worker.rnp.masks import Filter
@@ -52,17 +52,19 @@ def relearn(
     seed: int,
     progress: Progress = SILENT,
     pursuers: Sequence[Follower] = (),
+    depth: float = 1.0,
 ) -> nn.Module:
     """The suspect with `dead` filters pruned and the other weights relearned.
 
-    `pursuers` follow the student (they have moved afterwards).
+    `pursuers` follow the student (they have moved afterwards). `depth` is the share of the layers that learn, those
+    that run first; the others stay as they are.
     `dtypes` is what the file holds each parameter in: the result is rounded to it, so that what is measured is what is
     given back. Pruned filters stay pruned.
     """
     steps = options.steps
     student = suspect.with_module(prune(suspect, dead).eval().requires_grad_())
-    moving = dict(student.module.named_parameters())
-    pruned = {name: [f.index for f in dead if f.parameter == name] for name in {f.parameter for f in dead}}
+    moving = _moving(student, clean.images[:1], depth)
+    pruned = {name: [f.index for f in dead if f.parameter == name] for name in moving}
     optimiser = torch.optim.Adam(moving.values(), options.lr)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, options.lr, total_steps=steps, pct_start=_warm_up(steps), cycle_momentum=False
@@ -84,7 +86,8 @@ def relearn(
                 optimiser.zero_grad()
                 loss.backward()
                 for name, rows in pruned.items():
-                    moving[name].grad[rows] = 0  # type: ignore[index]  # backward() has run
+                    if rows:
+                        moving[name].grad[rows] = 0  # type: ignore[index]  # backward() has run
                 optimiser.step()
                 schedule.step()
                 step += 1
@@ -93,6 +96,14 @@ def relearn(
                     break
     optimiser.zero_grad()  # as large as the model, which may be kept for long
     return _rounded(student.module, dtypes)
+
+
+def _moving(student: Classifier, example: Tensor, depth: float) -> dict[str, nn.Parameter]:
+    """The parameters that learn; the others ask for no gradient."""
+    learn = first_to_run(student, example, depth) if depth < 1 else None
+    for name, parameter in student.module.named_parameters():
+        parameter.requires_grad_(learn is None or name in learn)
+    return {name: value for name, value in student.module.named_parameters() if value.requires_grad}
 
 
 def _warm_up(steps: int) -> float:

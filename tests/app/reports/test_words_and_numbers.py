@@ -151,6 +151,10 @@ def test_who_taught_a_repair_is_said_where_the_selecting_images_did_as_well(
     again = once.model_copy(update={"taught_again": True})
     assert wording.what_was_done(once) == said
     assert wording.what_was_done(again) == f"{said} (with the selecting images too, once they had chosen)"
+    assert (
+        wording.what_was_done(once.model_copy(update={"depth": 0.5}))
+        == f"{said} in the first 50.0 % of the layers"
+    )
 
 
 def test_markdown_neither_summons_people_nor_breaks_its_tables() -> None:

@@ -42,8 +42,11 @@ def test_without_steps_pruning_is_all_there_is() -> None:
     assert way(LEAST_HELD, steps=0) is None
 
 
-def test_half_the_rate_comes_before_less_of_the_way() -> None:
-    told = RelearnOptions(shares=(1.0, 0.7), slower=0.5)
-    assert lengths(told) == (WHOLE, Length(0.5, 1.0), Length(0.5, 0.7))
-    assert lengths(told.model_copy(update={"slower": 1.0})) == (WHOLE, Length(1.0, 0.7))
-    assert lengths(told.model_copy(update={"shares": (0.7,)})) == (Length(0.5, 0.7),)
+def test_fewer_layers_come_before_half_the_rate_and_that_before_less_of_the_way() -> None:
+    told = RelearnOptions(shares=(1.0, 0.7), slower=0.5, depth=0.5)
+    of_half = Length(0.5, 1.0, 0.5), Length(0.5, 0.7, 0.5)
+    assert lengths(told) == (WHOLE, Length(depth=0.5), *of_half, Length(0.5, 1.0), Length(0.5, 0.7))
+    assert lengths(told.model_copy(update={"depth": 1.0})) == (WHOLE, Length(0.5, 1.0), Length(0.5, 0.7))
+    alike = told.model_copy(update={"depth": 1.0, "slower": 1.0})
+    assert lengths(alike) == (WHOLE, Length(1.0, 0.7))
+    assert lengths(alike.model_copy(update={"shares": (0.7,)})) == (Length(1.0, 0.7),)

@@ -10,7 +10,7 @@ from app.contract.options import RelearnOptions
 from worker.classifier import Classifier
 from worker.detectors.perturbation import Blend, Form, Perturbation
 from worker.device import Placement
-from worker.repair.features import Features, Hints, head, hinting
+from worker.repair.features import Features, Hints, first_to_run, head, hinting
 from worker.repair.mixture import mixture
 from worker.repair.relearn import partway, relearn
 from worker.rnp.masks import Filter
@@ -91,6 +91,18 @@ def test_pruned_filters_stay_pruned_statistics_stay_and_the_suspect_stays(suspec
     assert all(torch.equal(tensor, before[name]) for name, tensor in suspect.module.state_dict().items())
     assert not module[5]._forward_pre_hooks
     assert not suspect.module[5]._forward_pre_hooks
+
+
+def test_the_first_layers_alone_learn_to_ignore_it_and_the_last_stays_as_it_was(suspect: Classifier) -> None:
+    assert first_to_run(suspect, samples().images[:1], 0.1) == {"0.weight", "0.bias"}
+    clean = samples()
+    module = relearn(suspect, DEAD, clean, [corner()], HALF, OPTIONS, 0, depth=2 / 3)
+    after = suspect.with_module(module)
+    assert corner().success(after, clean).value < 0.05
+    assert (after.predictions(clean.images) == clean.labels).double().mean() > 0.95
+    assert torch.equal(module.get_parameter("5.weight"), suspect.module.get_parameter("5.weight"))
+    assert not torch.equal(module.get_parameter("1.weight"), suspect.module.get_parameter("1.weight"))
+    assert not module.get_parameter("0.weight")[5].any()
 
 
 def test_numbers_fit_the_file_also_partway(suspect: Classifier) -> None:

@@ -275,21 +275,34 @@ def test_before_all_is_refused_what_the_fitting_images_taught_is_asked_as_well()
     assert not point.repair.candidate.taught_again
 
 
-def test_more_slowly_comes_before_less_of_the_way() -> None:
-    told = RelearnOptions(shares=(1.0, 0.8))
-    assert lengths(told) == (WHOLE, Length(0.5, 1.0), Length(0.5, 0.8))
-    assert lengths(told.model_copy(update={"slower": 1.0})) == (WHOLE, Length(1.0, 0.8))
-    assert lengths(told.model_copy(update={"shares": (0.8,)})) == (Length(0.5, 0.8),)
+@pytest.mark.parametrize(
+    ("cost", "enough", "chosen"),
+    [
+        ({WHOLE: 2}, 0.5, Length(depth=0.5)),
+        ({WHOLE: 2, Length(depth=0.5): 2}, 0.5, Length(0.5, 1.0, 0.5)),
+        ({WHOLE: 2}, 1.0, Length(0.5, 1.0)),
+        ({WHOLE: 2, Length(0.5, 1.0): 2}, 1.0, Length(0.5, 0.8)),
+    ],
+    ids=["the first layers suffice", "more slowly", "they leave evidence", "and all of them go less far"],
+)
+def test_where_the_whole_way_is_too_dear_the_first_layers_learn_and_then_less_of_all(
+    cost: dict[Length, int], enough: float, chosen: Length
+) -> None:
+    """Each length loses one class of the four, or two; fewer layers than are enough leave evidence."""
     suspect, select = four_classes()
-    slow = Rungs(
-        gone_once_a_class_is_lost,
-        lambda _, __: Way(lambda to: rows(1, *range(2 if to == WHOLE else 1))),
-        lengths=lengths(told),
-    )
+
+    def relearn(_: tuple[Filter, ...], __: Round) -> Way:
+        return Way(lambda to: rows(1, *range(cost.get(to, 1))))
+
+    def left(repair: Considered) -> Remaining:
+        return Remaining(0.5, gone=(repair.candidate.depth or 0) >= enough)
+
+    asking = Rungs(left, relearn, lengths=lengths(RelearnOptions(shares=(1.0, 0.8))))
     budget = PruneOptions(accuracy_budget=0.3, class_budget=1.0, threshold_step=0.1)
-    repair = choose(suspect, MASKS, select, budget, slow).repair
+    repair = choose(suspect, MASKS, select, budget, asking).repair
     assert repair is not None
-    assert (repair.candidate.rate, repair.candidate.share) == (0.5, 1.0)
+    found = repair.candidate
+    assert (found.rate, found.share, found.depth) == (chosen.rate, chosen.share, chosen.depth)
 
 
 def test_evidence_that_stands_leaves_nothing_chosen_and_offers_one_inside_the_budget() -> None:
