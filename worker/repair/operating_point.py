@@ -153,8 +153,7 @@ def _climb(
         return walked[index].candidate.pursued or 0.0
 
     def merit(index: int) -> tuple[bool, float]:
-        candidate = walked[index].candidate
-        return (candidate.rate, candidate.share) != (WHOLE.rate, WHOLE.share), followed(index)
+        return (walked[index].candidate.rate, walked[index].candidate.share) != (1.0, 1.0), followed(index)
 
     nothing, *pruned = bases
     rounds = [(nothing, manner) for manner in ROUNDS] + [(filters, LAST) for filters in pruned]
@@ -166,12 +165,12 @@ def _climb(
         way = rungs.relearn(filters, manner)
         if way is None:
             continue
-        lengths = [length for length in rungs.lengths if length.ends or not passed]
+        # Gently nothing asks the first layers to see the clean image, and they alone cost more than all.
+        allowed = [length for length in rungs.lengths if manner != LAST or length.depth == WHOLE.depth]
+        lengths = [length for length in allowed if length.ends or not passed]
         found = _first_silent(way, lengths, filters, gate, walked, ask, short)
-        if found is None:
-            continue
-        passed.append(found)
-        if followed(found) <= rungs.quiet:
+        passed += [] if found is None else [found]
+        if found is not None and followed(found) <= rungs.quiet:
             break
     return min(passed, key=merit) if passed else _nearer(gate, walked, short, ask)
 

@@ -305,6 +305,25 @@ def test_where_the_whole_way_is_too_dear_the_first_layers_learn_and_then_less_of
     assert (found.rate, found.share, found.depth) == (chosen.rate, chosen.share, chosen.depth)
 
 
+def test_gently_all_layers_learn() -> None:
+    """There nothing asks the first ones to see what they see in the clean image."""
+    suspect, select = four_classes()
+    tried: list[tuple[Round, float]] = []
+
+    def relearn(_: tuple[Filter, ...], manner: Round) -> Way:
+        def make(length: Length) -> nn.Module:
+            tried.append((manner, length.depth))
+            return rows(1, 0, 1, 2)
+
+        return Way(make)
+
+    asking = Rungs(lambda _: Remaining(0.5), relearn, lengths=lengths(RelearnOptions(shares=(1.0, 0.8))))
+    budget = PruneOptions(accuracy_budget=0.3, class_budget=1.0, threshold_step=0.1)
+    assert choose(suspect, MASKS, select, budget, asking).chosen is None
+    assert {depth for manner, depth in tried if manner == "followers"} == {0.5, 1.0}
+    assert {depth for manner, depth in tried if manner == "gently"} == {1.0}
+
+
 def test_evidence_that_stands_leaves_nothing_chosen_and_offers_one_inside_the_budget() -> None:
     suspect, select = four_classes()
     point = choose(suspect, MASKS, select, GENEROUS, rungs(gone_from=9)[0])
