@@ -135,10 +135,19 @@ def what_was_done(candidate: Candidate) -> str:
     if candidate.rung == "prune":
         return pruning.capitalize()
     relearning = f"{pruning.capitalize()} and relearning the rest" if candidate.pruned else "Relearning"
-    if candidate.depth is not None and candidate.depth < 1:
-        relearning += f" in the first {percent(candidate.depth)} of the layers"
+    relearning += "".join(f", {part}" for part in how_far(candidate))
     again = " (with the selecting images too, once they had chosen)" if candidate.taught_again else ""
     return relearning + again
+
+
+def how_far(candidate: Candidate) -> list[str]:
+    """What a relearning left out; nothing of one that went the whole way."""
+    shares = {
+        "of the layers, the first": candidate.depth,
+        "of the usual rate": candidate.rate,
+        "of the way": candidate.share,
+    }
+    return [f"{percent(share)} {of}" for of, share in shares.items() if share is not None and share < 1]
 
 
 def taught_again(report: Report) -> bool:

@@ -252,12 +252,15 @@ def test_a_page_says_what_the_selecting_and_the_reporting_images_did_for_a_repai
 ) -> None:
     once = make(outcome=Outcome.NOT_REPAIRED)
     *others, relearned = once.repair.candidates
-    candidates = (*others, relearned.model_copy(update={"taught_again": True}))
+    candidates = (*others, relearned.model_copy(update={"taught_again": True, "share": 0.9}))
     repair = once.repair.model_copy(update={"candidates": candidates, "best_candidate": len(others)})
     page = html.render(once.model_copy(update={"repair": repair}))
-    assert "Relearning (with the selecting images too, once they had chosen) came nearest" in page
+    assert (
+        "Relearning, 90.0 % of the way (with the selecting images too, once they had chosen) came nearest"
+        in page
+    )
     for said in (
-        "prune, relearn<small>taught again</small>",
+        "prune, relearn<small>90.0 % of the way</small><small>taught again</small>",
         "Taught again: once they had chosen",
         "That is its accuracy before the selecting images taught it as well.",
         "150 chose the operating point and then taught as well, 100 reported",

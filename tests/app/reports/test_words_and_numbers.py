@@ -151,10 +151,10 @@ def test_who_taught_a_repair_is_said_where_the_selecting_images_did_as_well(
     again = once.model_copy(update={"taught_again": True})
     assert wording.what_was_done(once) == said
     assert wording.what_was_done(again) == f"{said} (with the selecting images too, once they had chosen)"
-    assert (
-        wording.what_was_done(once.model_copy(update={"depth": 0.5}))
-        == f"{said} in the first 50.0 % of the layers"
-    )
+    assert wording.what_was_done(once.model_copy(update={"share": 1.0, "rate": 1.0, "depth": 1.0})) == said
+    less = once.model_copy(update={"share": 0.9, "rate": 0.5, "depth": 0.5})
+    far = "50.0 % of the layers, the first, 50.0 % of the usual rate, 90.0 % of the way"
+    assert wording.what_was_done(less) == f"{said}, {far}"
 
 
 def test_markdown_neither_summons_people_nor_breaks_its_tables() -> None:
