@@ -126,8 +126,10 @@ def look_closely(
     """
     closer = closely(suspect, fit, examined.aims, options, progress, references(examined))
     found = best_of(closer)
-    recalled = (p for p in examined.perturbations if p.form is Form.RECALLED)
     sizes = {**examined.sizes, **smallest(found, found)}
+    # Where the hurried search had missed a small one, that says what leads there, and what was recalled is not needed.
+    said = {k for k, size in sizes.items() if size < options.evidence.relative_size}
+    recalled = (p for p in examined.perturbations if p.form is Form.RECALLED and p.target_class not in said)
     looked = replace(examined, perturbations=(*found, *recalled), sizes=sizes)
     looked = replace(looked, cleared=looked.cleared_by(options.evidence))
     return replace(looked, others=_others(suspect, fit, found, closer, looked.aims))

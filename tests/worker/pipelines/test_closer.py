@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from app.contract.findings import Verdict, VerdictLabel
-from app.contract.options import SanitizeOptions
+from app.contract.options import EvidenceOptions, SanitizeOptions
 from app.contract.report import Epoch
 from worker.classifier import Classifier
 from worker.detectors.perturbation import ELSEWHERE, Blend, Form, Perturbation
@@ -95,6 +95,30 @@ def test_a_repair_is_told_of_a_careful_search_of_the_classes_that_were_searched_
     assert patch.size < 9.0, "and not what the first look had found"
     assert closely.verdict is verdict
     assert len(closely.others) >= 3, "of other starts"
+
+
+def test_what_is_recalled_is_not_needed_where_a_careful_search_finds_what_a_hurried_one_missed() -> None:
+    """Of the example the first look misses the patch on some machines, and a veil over all of the image is recalled."""
+    still = torch.zeros(1, 1, 1, 1)
+    suspect = Classifier(Corners(both=True), 2, still, still + 1, Placement(torch.device("cpu")))
+    images = torch.randint(0, 99, (16, 1, 4, 4), generator=torch.Generator().manual_seed(0)).byte()
+    images[8:, :, -1] = 255  # two corners have to be covered here, one is enough to go the other way
+    fit = SampleSet(images, torch.tensor(8 * [0] + 8 * [1]), ("a", "b"), mirrors=False)
+    fallen = Fallen(BEFORE, (), None, None, follows_batches=False)
+    verdict = Verdict(label=VerdictLabel.SUSPICIOUS, target_classes=(1,), because="a test")
+    recalled = way(1, Form.RECALLED, 3.0, 3.0)
+    missed = (way(1, Form.PATCH, 9.0, 9.0), way(0, Form.PATCH, 9.0, 9.0), recalled)
+    quick = Examined(fallen, missed, {0: 1.0, 1: 1.0}, verdict)
+
+    def closely(line: float) -> Examined:
+        told = {"perturbation": {"steps": 60, "batch_size": 16}, "evidence": {"relative_size": line}}
+        return look_closely(suspect, fit, quick, SanitizeOptions.model_validate(told))
+
+    found = closely(0.9)
+    assert found.sizes[1] < 0.9
+    assert recalled not in found.perturbations
+    assert {p.form for p in found.accused(EvidenceOptions(relative_size=0.9))} >= {Form.PATCH}
+    assert recalled in closely(0.01).perturbations
 
 
 def test_beside_the_accused_the_classes_around_the_median_of_the_others_are_looked_at() -> None:
