@@ -62,7 +62,7 @@ def relearn(
     given back. Pruned filters stay pruned.
     """
     steps = options.steps
-    student = suspect.with_module(prune(suspect, dead).eval().requires_grad_())
+    student = suspect.with_module(prune(suspect, dead).eval())
     moving = _moving(student, clean.images[:1], depth)
     pruned = {name: [f.index for f in dead if f.parameter == name] for name in moving}
     optimiser = torch.optim.Adam(moving.values(), options.lr)
